@@ -1,0 +1,103 @@
+// The result of a scan as text for people and as JSON for programs.
+#include "progress_bar.hpp"
+#include "scan.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+
+namespace seal::cli {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kShownFindings = 20;
+
+std::string tablespace_text(std::uint32_t oid)
+{
+	return oid == kDefaultTablespace ? "pg_default" : oid == kGlobalTablespace ? "pg_global" : std::to_string(oid);
+}
+
+json counts_json(const PageCounts& c)
+{
+	return {{"sealed", c.sealed}, {"plain", c.plain}, {"zero", c.zero}, {"damaged", c.damaged}, {"keyless", c.keyless}};
+}
+
+std::string forks_text(const RelationScan& relation)
+{
+	std::string text;
+	for (const auto& [fork, counts] : relation.forks)
+		text += (text.empty() ? "" : " ") + fork + ":" + std::to_string(counts.total());
+	return text;
+}
+
+using Number = unsigned long long;
+
+} // namespace
+
+void print_scan_text(const ScanResult& result)
+{
+	std::printf("%10s %-12s %12s %-9s %10s %10s %8s %8s  %s\n", "database", "tablespace", "relfilenode", "key", "sealed", "plain",
+	            "zero", "damaged", "pages by fork");
+	for (const RelationScan& relation : result.relations) {
+		const PageCounts sum = relation.totals();
+		if (!relation.has_key && sum.sealed == 0 && sum.damaged == 0 && (relation.plain_expected || sum.plain == 0))
+			continue; // plain, as expected: in the totals only
+		std::printf("%10u %-12s %12u %-9s %10llu %10llu %8llu %8llu  %s\n", relation.database,
+		            tablespace_text(relation.tablespace).c_str(), relation.rel_node,
+		            relation.temporary ? "temporary" : relation.has_key ? "yes" : "no", static_cast<Number>(sum.sealed),
+		            static_cast<Number>(sum.plain), static_cast<Number>(sum.zero), static_cast<Number>(sum.damaged),
+		            forks_text(relation).c_str());
+	}
+	const PageCounts& t = result.totals;
+	std::printf("\n%zu relations, %llu pages (%s): %llu sealed, %llu plain, %llu zero, %llu damaged; %llu key records\n",
+	            result.relations.size(), static_cast<Number>(t.total()), size_text(t.total() * kPageSize).c_str(),
+	            static_cast<Number>(t.sealed), static_cast<Number>(t.plain), static_cast<Number>(t.zero),
+	            static_cast<Number>(t.damaged), static_cast<Number>(result.key_slots));
+	for (std::size_t i = 0; i < result.findings.size() && i < kShownFindings; ++i)
+		std::printf("problem: %s, block %llu: %s\n", result.findings[i].path.c_str(), static_cast<Number>(result.findings[i].block),
+		            result.findings[i].what.c_str());
+	if (result.finding_count > kShownFindings)
+		std::printf("problem: %llu more of this kind (--json lists them)\n",
+		            static_cast<Number>(result.finding_count - kShownFindings));
+	if (result.unexpected_plain)
+		std::printf("problem: %llu plain pages where sealed ones are expected\n", static_cast<Number>(result.unexpected_plain));
+	if (!result.checksums)
+		std::printf("note: data checksums are off: altered pages cannot be told from intact ones\n");
+	if (result.online)
+		std::printf("note: the server is running: the figures are a snapshot, what it holds in memory is not in them\n");
+	else if (!result.clean)
+		std::printf("note: the server did not shut down cleanly: torn pages that recovery repairs may count as damaged\n");
+}
+
+void print_scan_json(const ScanResult& result)
+{
+	json relations = json::array(), findings = json::array();
+	for (const RelationScan& relation : result.relations) {
+		json forks = json::object();
+		for (const auto& [fork, counts] : relation.forks)
+			forks[fork] = counts_json(counts);
+		relations.push_back({{"database", relation.database},
+		                     {"tablespace", relation.tablespace},
+		                     {"relfilenode", relation.rel_node},
+		                     {"temporary", relation.temporary},
+		                     {"has_key", relation.has_key},
+		                     {"forks", std::move(forks)}});
+	}
+	for (const Finding& finding : result.findings)
+		findings.push_back({{"path", finding.path}, {"block", finding.block}, {"problem", finding.what}});
+	const json document = {{"relations", std::move(relations)},
+	                       {"totals", counts_json(result.totals)},
+	                       {"key_records", result.key_slots},
+	                       {"problems", std::move(findings)},
+	                       {"problem_count", result.finding_count},
+	                       {"unexpected_plain", result.unexpected_plain},
+	                       {"data_checksums", result.checksums},
+	                       {"clean_shutdown", result.clean},
+	                       {"online", result.online},
+	                       {"as_expected", result.as_expected()}};
+	std::printf("%s\n", document.dump(1, '\t', false, json::error_handler_t::replace).c_str());
+}
+
+} // namespace seal::cli

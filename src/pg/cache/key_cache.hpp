@@ -1,0 +1,43 @@
+// The in-backend key cache: ready cipher contexts per relation, in this process alone.
+//
+// A hit takes no lock: it compares the relation and one shared counter (keymap_epoch), which every change of a key record in the
+// same partition moves, so a relfilenode that is dropped and used again can never meet a stale key. Bounded by
+// pg_seal.key_cache_size; an evicted entry's contexts are wiped and freed, all of them at process exit.
+#pragma once
+
+#include "../pg.hpp"
+
+#include "seal/key_slot.hpp"
+#include "seal/page_cipher.hpp"
+
+extern "C" {
+#include "storage/relfilenode.h"
+}
+
+namespace seal::pg {
+
+struct CachedKey {
+	enum Kind : uint8 {
+		plain,     // no key: pages pass untouched
+		sealed,    // ciphers ready
+		missing,   // pages on disk are sealed, but the key file knows no key: every access is an ERROR
+		throwaway, // the same in recovery: writes take a key that lasts until the relation is dropped (PROTOCOLS 3)
+	};
+	RelFileNodeBackend rnode;
+	uint32 epoch;
+	Kind kind;
+	bool in_use, recently_used;
+	SlotState state;
+	KeyForm form, old_form;
+	uint64 switch_lsn;
+	PageCipher cipher, old_cipher;
+};
+
+// The relation's entry, filled from the keymap on a miss. Valid until the next call. May raise on a miss (never on a hit).
+CachedKey* key_cache_get(const RelFileNodeBackend& rnode);
+
+// Temporary relations: their DEK lives only here, in the session that owns them.
+void key_cache_temp_created(const RelFileNodeBackend& rnode, CipherId cipher);
+void key_cache_temp_dropped(const RelFileNodeBackend& rnode) noexcept;
+
+} // namespace seal::pg

@@ -1,0 +1,31 @@
+// Shared memory of the extension inside the server's own segment: sizes are added up once, each part initialises itself.
+// It is made anew after a crash-restart; what must survive one lives in the vault (vault/vault.hpp).
+#pragma once
+
+#include "pg.hpp"
+
+extern "C" {
+#include "storage/lwlock.h"
+}
+
+namespace seal::pg {
+
+// One LWLock each, in this order. Lock order: registry, keymap_writer, keymap; never the other way round.
+// The audit lock is innermost.
+// keymap_writer serialises writers of key files and is held across their fsync; keymap guards the index and is held briefly.
+enum class Lock : int { registry = 0, keymap_writer, keymap, agent, audit, count };
+LWLock* seal_lock(Lock which) noexcept;
+
+// Called by module.cpp from shmem_request_hook / shmem_startup_hook. `found` as ShmemInitStruct reports it.
+void shmem_request();
+void shmem_startup();
+
+// Each part's contribution (implemented by the part).
+Size registry_shmem_size();
+void registry_shmem_init(void* memory); // reads pg_seal/registry and fills the tables
+Size keymap_shmem_size();
+void keymap_shmem_init(void* memory);
+Size agent_shmem_size();
+void agent_shmem_init(void* memory);
+
+} // namespace seal::pg

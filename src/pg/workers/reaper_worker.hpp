@@ -1,0 +1,12 @@
+// The reaper worker: once a minute it wipes the key records of dropped relations that nothing can need any more (keymap_reap), in every
+// database, on primaries and standbys alike. It connects to no database.
+#pragma once
+
+#include "../pg.hpp"
+
+namespace seal::pg {
+
+extern "C" PGDLLEXPORT void pg_seal_reaper_main(Datum arg);
+void register_reaper_worker();
+
+} // namespace seal::pg

@@ -1,0 +1,18 @@
+// The custom resource manager (PostgreSQL 15's RegisterCustomRmgr). Its id is on disk in WAL: never renumber.
+#pragma once
+
+#include "pg.hpp"
+
+namespace seal::pg {
+
+inline constexpr uint8 kRmgrId = 183; // documented in docs/architecture.md
+inline constexpr uint8 kXlogKeyUpsert = 0x00;      // KeyUpsertRecord: database, its default tablespace, the slot
+inline constexpr uint8 kXlogRegistryChange = 0x10; // RegistryChange::encode()
+
+void register_rmgr(); // from _PG_init
+
+// Developer aid: dies (or fails with ENOSPC) at a named point when pg_seal.debug_crash_point says so. Returns true: pretend the
+// operation failed with errno = ENOSPC.
+bool crash_point(const char* name) noexcept;
+
+} // namespace seal::pg

@@ -1,0 +1,42 @@
+#!/usr/bin/perl
+# Runs TAP tests and writes "PASSED FAILED" to a file.
+#
+#   tap_harness.pl --counts FILE [--chdir DIR] [--jobs N] [--pgtap DATABASE] TEST...
+#
+# A test script that dies, ends early or has no plan is one failure, even if everything it printed was ok. A skipped
+# test is a failure: nothing is left out without anybody noticing.
+use strict;
+use warnings;
+use Getopt::Long;
+use TAP::Harness;
+
+my ($counts_file, $jobs, $database, $directory) = (undef, 1, undef, '.');
+GetOptions('counts=s' => \$counts_file, 'chdir=s' => \$directory, 'jobs=i' => \$jobs, 'pgtap=s' => \$database) or exit 2;
+chdir $directory or die "$directory: $!\n";
+die "no --counts\n" unless defined $counts_file;
+
+my %options = (jobs => $jobs, timer => 1, color => -t STDOUT ? 1 : 0, failures => 1);
+$options{sources} = { pgTAP => { dbname => $database, suffix => '.sql', set => ['ON_ERROR_STOP=1'] } }
+  if defined $database;
+
+my $harness = TAP::Harness->new(\%options);
+my ($passed, $failed) = (0, 0);
+$harness->callback(
+	after_test => sub {
+		my ($job, $parser) = @_;
+		my $bad = scalar $parser->failed;
+		my @skipped = $parser->skipped;
+		$bad += @skipped if @skipped;
+		if (defined $parser->skip_all && $parser->skip_all ne '') { $bad = 1; print "# skipped as a whole: $job->[0]\n" }
+		$bad = 1 if !$bad && !$parser->is_good_plan;
+		$bad = 1 if !$bad && ($parser->exit || $parser->wait || $parser->parse_errors);
+		$failed += $bad;
+		$passed += scalar($parser->passed) - scalar(@skipped);
+	});
+# A script that bails out stops the others: that is one failure, and what ran before it still counts.
+eval { $harness->runtests(@ARGV); 1 } or do { print $@; $failed++ };
+
+open my $counts, '>', $counts_file or die "$counts_file: $!\n";
+print $counts "$passed $failed\n";
+close $counts or die "$counts_file: $!\n";
+exit($failed ? 1 : 0);
