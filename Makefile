@@ -107,9 +107,8 @@ test-all:
 	@test/run --all
 demo:
 	@demo/run
-bench: build/cmake/CMakeCache.txt
-	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(CMAKE) --build build/cmake --parallel $(JOBS) --target seal_bench
-	build/cmake/seal_bench $(BENCH_ARGS)
+bench:
+	@test/bench/run $(BENCH_ARGS)
 unit: build/cmake/CMakeCache.txt
 	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(CMAKE) --build build/cmake --parallel $(JOBS)
 	cd build/cmake && ctest --output-on-failure --parallel $(JOBS)
@@ -131,5 +130,5 @@ help:
 	@echo 'make sanitize      core and unit tests under AddressSanitizer and UBSan'
 	@echo 'make check-layers  the rules of docs/architecture.md on who may include whom'
 	@echo 'make check-format  clang-format over the sources'
-	@echo 'make bench         micro-benchmarks of the core'
+	@echo 'make bench         benchmarks: the core, and a sealed against a plain tablespace'
 	@echo 'make demo          a guided tour on real data, under five minutes'

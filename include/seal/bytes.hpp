@@ -19,7 +19,7 @@ inline ByteView as_bytes(std::string_view text) noexcept
 	return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
-std::string to_hex(ByteView bytes);                  // lowercase, for identifiers; never call it on a secret
-bool from_hex(std::string_view text, Bytes& out);    // false on an odd length or a foreign character
+std::string to_hex(ByteView bytes);               // lowercase, for identifiers; never call it on a secret
+bool from_hex(std::string_view text, Bytes& out); // false on an odd length or a foreign character
 
 } // namespace seal

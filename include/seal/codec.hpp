@@ -10,8 +10,8 @@
 
 namespace seal {
 
-// A Writer that grows or dies wipes the memory it gives back, because messages may hold secrets; what take() hands out is the
-// caller's to wipe (wipe_message).
+// A Writer that grows or dies wipes the memory it gives back, because messages may hold secrets; what take() hands out
+// is the caller's to wipe (wipe_message).
 class Writer {
 public:
 	Writer() = default;
@@ -22,9 +22,9 @@ public:
 	void u32(std::uint32_t v);
 	void u64(std::uint64_t v);
 	void f64(double v);
-	void bytes(ByteView v);         // u32 length, then the bytes
+	void bytes(ByteView v); // u32 length, then the bytes
 	void text(std::string_view v) { bytes(as_bytes(v)); }
-	void secret(const Secret& v);   // as bytes(); the message then must be wiped by its owner (wipe_message)
+	void secret(const Secret& v); // as bytes(); the message then must be wiped by its owner (wipe_message)
 	const Bytes& message() const noexcept { return out_; }
 	Bytes take() noexcept { return std::exchange(out_, {}); }
 
@@ -40,7 +40,7 @@ public:
 	std::uint32_t u32() noexcept;
 	std::uint64_t u64() noexcept;
 	double f64() noexcept;
-	ByteView bytes() noexcept;      // a view into the message
+	ByteView bytes() noexcept; // a view into the message
 	std::string text();
 	Secret secret();
 	bool ok() const noexcept { return ok_; }

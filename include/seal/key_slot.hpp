@@ -31,8 +31,8 @@ enum class SlotState : std::uint8_t { // on disk: never renumber
 };
 enum class WrapMechanism : std::uint8_t { // on disk: never renumber
 	none = 0,
-	local_aes_gcm = 1,    // by the keyring key
-	pkcs11_aes_gcm = 2,   // by the KEK inside the provider (keyring protection 'hsm'); so the next two
+	local_aes_gcm = 1,  // by the keyring key
+	pkcs11_aes_gcm = 2, // by the KEK inside the provider (keyring protection 'hsm'); so the next two
 	pkcs11_aes_kw = 3,
 	pkcs11_cbc_hmac = 4,
 	kmip_aes_gcm = 5,
@@ -43,19 +43,19 @@ struct KeyForm {
 };
 
 struct KeySlot {
-	std::uint32_t tablespace;      // 0: the database's default tablespace
-	std::uint32_t rel_node;        // relfilenode
-	std::uint64_t version;         // only grows within a key file; larger wins
-	std::uint64_t switch_lsn;      // transition only: pages with pd_lsn >= this take the new form
-	std::uint32_t created_at;      // seconds since 1970
+	std::uint32_t tablespace; // 0: the database's default tablespace
+	std::uint32_t rel_node;   // relfilenode
+	std::uint64_t version;    // only grows within a key file; larger wins
+	std::uint64_t switch_lsn; // transition only: pages with pd_lsn >= this take the new form
+	std::uint32_t created_at; // seconds since 1970
 	std::uint32_t keyring_id;
 	std::uint32_t keyring_version; // version of the keyring key (of the KEK for 'hsm') that wrapped both seeds
 	std::uint8_t format;           // kSlotFormat
 	SlotState state;
 	WrapMechanism mechanism;
-	std::uint8_t flags;            // zero
-	KeyForm form;                  // the form new writes take
-	KeyForm old_form;              // transition and finished only
+	std::uint8_t flags; // zero
+	KeyForm form;       // the form new writes take
+	KeyForm old_form;   // transition and finished only
 	std::uint8_t wrapped_size;
 	std::uint8_t old_wrapped_size;
 	std::uint16_t mac_key_version; // keyring key version that made `mac` (= keyring_version under 'standard')
@@ -64,24 +64,25 @@ struct KeySlot {
 	std::uint8_t key_check[kKeyCheckSize];
 	std::uint8_t old_key_check[kKeyCheckSize];
 	std::uint8_t mac[kSlotMacSize];
-	std::uint32_t dropped_at;      // seconds since 1970, 0 while live
-	std::uint64_t record_lsn;      // end of the WAL record that brought this version
-	std::uint64_t dropped_lsn;     // 0: live; else a tombstone: the relation was gone at this LSN
+	std::uint32_t dropped_at;  // seconds since 1970, 0 while live
+	std::uint64_t record_lsn;  // end of the WAL record that brought this version
+	std::uint64_t dropped_lsn; // 0: live; else a tombstone: the relation was gone at this LSN
 };
 inline constexpr std::uint8_t kSlotFormat = 1;
 static_assert(sizeof(KeySlot) == kSlotSize);
 static_assert(offsetof(KeySlot, wrapped) == 48 && offsetof(KeySlot, key_check) == 208);
 static_assert(offsetof(KeySlot, mac) == 224 && offsetof(KeySlot, record_lsn) == 240);
 
-// The working secrets of one keyring key version: 32 bytes expand to a wrap key and a slot MAC key.
-// All functions: false = the library refused, or (open_dek, slot_mac_ok) authentication failed. Never raise or block.
-// The associated data of a local wrap: "pg_seal dek v1" || tablespace || rel_node || keyring_id || keyring_version (u32 LE each)
-// || cipher || generation of the form. A seed that becomes the old one keeps its wrapped bytes.
+// The working secrets of one keyring key version: 32 bytes expand to a wrap key and a slot MAC key. All functions:
+// false = the library refused, or (open_dek, slot_mac_ok) authentication failed. Never raise or block. The associated
+// data of a local wrap: "pg_seal dek v1" || tablespace || rel_node || keyring_id || keyring_version (u32 LE each) ||
+// cipher || generation of the form. A seed that becomes the old one keeps its wrapped bytes.
 inline constexpr std::size_t kDekAadSize = 32;
 void slot_dek_aad(const KeySlot& slot, bool old, std::uint8_t aad[kDekAadSize]) noexcept;
 [[nodiscard]] bool new_dek_seed(std::uint8_t seed[kDekSeedSize]) noexcept; // RAND_priv_bytes
 [[nodiscard]] bool dek_key_check(const std::uint8_t seed[kDekSeedSize], std::uint8_t check[kKeyCheckSize]) noexcept;
-// Wraps `seed` into slot.wrapped / wrapped_size / key_check, sets mechanism local_aes_gcm. Identity fields are set before.
+// Wraps `seed` into slot.wrapped / wrapped_size / key_check, sets mechanism local_aes_gcm. Identity fields are set
+// before.
 [[nodiscard]] bool slot_wrap_seed(KeySlot& slot, const std::uint8_t keyring_key[kKeyringKeySize],
                                   const std::uint8_t seed[kDekSeedSize]) noexcept;
 // Unwraps the current (or the old) seed and verifies its key check. Only for mechanism local_aes_gcm.
@@ -90,15 +91,15 @@ void slot_dek_aad(const KeySlot& slot, bool old, std::uint8_t aad[kDekAadSize]) 
 [[nodiscard]] bool slot_set_mac(KeySlot& slot, const std::uint8_t keyring_key[kKeyringKeySize]) noexcept;
 [[nodiscard]] bool slot_mac_ok(const KeySlot& slot, const std::uint8_t keyring_key[kKeyringKeySize]) noexcept;
 
-// --- key file: 8 KiB pages, each with a valid PostgreSQL page header and checksum ---
-// Bytes 0-23 page header; 24-255 of every page: KeyFilePageInfo; slots at 256, 512 ... 7936: 31 a page, none crosses a sector.
+// --- key file: 8 KiB pages, each with a valid PostgreSQL page header and checksum --- Bytes 0-23 page header; 24-255
+// of every page: KeyFilePageInfo; slots at 256, 512 ... 7936: 31 a page, none crosses a sector.
 inline constexpr std::size_t kSlotsPerPage = 31;
 inline constexpr std::size_t kSlotOffset = 256;
-struct KeyFilePageInfo { // at byte 24 of each page
-	std::uint8_t magic[8];    // "PGSEALKF"
-	std::uint32_t format;     // 1
+struct KeyFilePageInfo {   // at byte 24 of each page
+	std::uint8_t magic[8]; // "PGSEALKF"
+	std::uint32_t format;  // 1
 	std::uint32_t reserved;
-	std::uint8_t file_id[16]; // random, the same on every page of a file
+	std::uint8_t file_id[16];  // random, the same on every page of a file
 	std::uint64_t max_version; // page 0 only: no smaller than the version of any slot wiped so far
 };
 static_assert(sizeof(KeyFilePageInfo) == 40);
@@ -106,7 +107,7 @@ inline constexpr std::uint8_t kKeyFileMagic[8] = {'P', 'G', 'S', 'E', 'A', 'L', 
 inline constexpr char kKeyFileName[] = "pg_seal_keys";
 
 void key_page_init(std::uint8_t* page, const std::uint8_t file_id[16]) noexcept; // empty slots; checksum not set
-bool key_page_valid(const std::uint8_t* page) noexcept;                            // header and magic; not the checksum
+bool key_page_valid(const std::uint8_t* page) noexcept;                          // header and magic; not the checksum
 inline KeySlot* key_page_slot(std::uint8_t* page, std::size_t i) noexcept
 {
 	return reinterpret_cast<KeySlot*>(page + kSlotOffset + i * kSlotSize);

@@ -17,7 +17,7 @@ namespace seal {
 
 struct XtsMethod; // src/core/crypto/xts.hpp
 
-inline constexpr std::size_t kDekSeedSize = 32;  // a DEK at rest: a 32-byte seed, wrapped; expanded by init()
+inline constexpr std::size_t kDekSeedSize = 32; // a DEK at rest: a 32-byte seed, wrapped; expanded by init()
 inline constexpr std::size_t kKeyCheckSize = 8;
 
 class PageCipher {

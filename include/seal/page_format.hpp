@@ -1,6 +1,6 @@
 // The sealed relation page: where each byte lies. On disk: never renumber, never move.
 //
-//   bytes    0-23    PostgreSQL's page header, in clear (LSN, checksum, flags, lower, upper, special, version, prune xid)
+//   bytes    0-23    PostgreSQL's page header, in clear (LSN, checksum, flags, lower, upper, special, version, xid)
 //   bytes   24-47    head unit: AES-XTS with ciphertext stealing, a data unit of its own, wholly in sector 0
 //   bytes   48-8191  body unit: AES-XTS, 509 blocks of 16 bytes, each aligned to the file offset
 //
@@ -40,8 +40,9 @@ enum class CipherId : std::uint8_t {
 	none = 0,        // plain
 	aes_256_xts = 1, // 64-byte key
 	aes_128_xts = 2, // 32-byte key
-	throwaway = 15,  // AES-256-XTS under a key of this recovery alone; no such page outlives it (PageCipher refuses it: the
-	                 // server puts the mark itself)
+	throwaway =
+		15, // AES-256-XTS under a key of this recovery alone; no such page outlives it (PageCipher refuses it: the
+			// server puts the mark itself)
 };
 
 struct PageMark {
@@ -52,7 +53,8 @@ struct PageMark {
 constexpr bool flags_sealed(std::uint16_t flags) noexcept { return (flags & kSealedMarker) != 0; }
 constexpr PageMark flags_mark(std::uint16_t flags) noexcept
 {
-	return {static_cast<CipherId>((flags >> kCipherShift) & 0x0F), static_cast<std::uint8_t>(flags >> kGenerationShift)};
+	return {static_cast<CipherId>((flags >> kCipherShift) & 0x0F),
+	        static_cast<std::uint8_t>(flags >> kGenerationShift)};
 }
 constexpr std::uint16_t flags_seal(std::uint16_t plain_flags, PageMark mark) noexcept
 {

@@ -22,8 +22,9 @@ using Deadline = std::chrono::steady_clock::time_point;
 
 // Names one version of a KEK inside a provider.
 struct KekRef {
-	std::string label;  // CKA_LABEL or the KMS's name: for people
-	std::string id_hex; // CKA_ID or unique identifier: what is used to find it; empty only for an adopted key without one
+	std::string label; // CKA_LABEL or the KMS's name: for people
+	std::string
+		id_hex; // CKA_ID or unique identifier: what is used to find it; empty only for an adopted key without one
 	WrapMechanism mechanism = WrapMechanism::none; // decided when the KEK is created or adopted, recorded with each key
 };
 
@@ -32,8 +33,9 @@ struct WrappedBlob {
 	WrapMechanism mechanism = WrapMechanism::none;
 	Bytes iv;
 	Bytes data; // ciphertext, tag or MAC included
-	// Compact form for a KeySlot of an 'hsm' keyring: iv || data, at most kWrappedSeedMax bytes for a 32-byte seed. The length of
-	// the IV follows from the mechanism (GCM 12, AES-KW 0, CBC+HMAC 16); compact() of any other length is empty.
+	// Compact form for a KeySlot of an 'hsm' keyring: iv || data, at most kWrappedSeedMax bytes for a 32-byte seed. The
+	// length of the IV follows from the mechanism (GCM 12, AES-KW 0, CBC+HMAC 16); compact() of any other length is
+	// empty.
 	Bytes compact() const;
 	static std::optional<WrappedBlob> from_compact(WrapMechanism mechanism, ByteView bytes);
 };
@@ -43,7 +45,7 @@ struct EndpointStatus {
 	bool ok = false;
 	double latency_ms = 0;
 	std::optional<std::int64_t> certificate_expires; // microseconds since 1970; none for PKCS#11
-	std::string detail;   // what works, or what is wrong and what to do
+	std::string detail;                              // what works, or what is wrong and what to do
 };
 
 class Provider {
@@ -62,8 +64,8 @@ public:
 	virtual Result<std::vector<Secret>> unwrap(const KekRef& kek, std::span<const WrappedBlob> blobs, ByteView aad) = 0;
 };
 
-// kind: "pkcs11". config: the provider's JSON object as text (DESIGN: module, token | serial | uri, pin_file | pin_command,
-// environment, slot-independent). Validates the text without touching the device.
+// kind: "pkcs11". config: the provider's JSON object as text (DESIGN: module, token | serial | uri, pin_file |
+// pin_command, environment, slot-independent). Validates the text without touching the device.
 Status validate_provider_config(const std::string& kind, const std::string& config_json);
 Result<std::unique_ptr<Provider>> open_provider(const std::string& kind, const std::string& config_json);
 

@@ -29,17 +29,17 @@ struct KekVersion {
 	WrappedBlob check;        // a random 32-byte value wrapped by this KEK ...
 	std::string check_digest; // ... and its SHA-256 in hex: tells a swapped KEK from a damaged key
 	std::int64_t created_at = 0;
-	std::string state;        // "active", "deactivated" (SP 800-57 words)
+	std::string state; // "active", "deactivated" (SP 800-57 words)
 };
 struct KeyringKey {
 	std::uint32_t version = 0, kek_version = 0;
-	WrappedBlob wrapped;      // 32 bytes, associated data = keyring_key_aad()
+	WrappedBlob wrapped; // 32 bytes, associated data = keyring_key_aad()
 	std::int64_t created_at = 0;
-	std::string state;        // "active", "deactivated"
+	std::string state; // "active", "deactivated"
 };
 struct KeyringDef {
-	std::uint32_t id = 0;     // never reused; what a KeySlot names
-	std::string uuid_hex;     // 16 random bytes: binds wrapped keys to this keyring
+	std::uint32_t id = 0; // never reused; what a KeySlot names
+	std::string uuid_hex; // 16 random bytes: binds wrapped keys to this keyring
 	std::string name, protection /* "standard" | "hsm" */, policy_json, created_by;
 	std::int64_t created_at = 0;
 	std::vector<KekVersion> keks; // ascending version; the last is current
@@ -72,7 +72,8 @@ public:
 	~Registry();
 
 	static Result<Registry> parse(std::string_view file_text); // corrupt: bad JSON, digest, format
-	std::string serialise() const; // the whole file; empty: SHA-256 is not to be had (crypto_self_test() has ruled it out)
+	std::string
+	serialise() const; // the whole file; empty: SHA-256 is not to be had (crypto_self_test() has ruled it out)
 
 	std::uint64_t sequence() const;
 	std::vector<ProviderDef> providers() const;

@@ -21,10 +21,8 @@ bool in_doubt(ErrorCode code)
 	case ErrorCode::io_error:
 	case ErrorCode::timeout:
 	case ErrorCode::provider_unreachable:
-	case ErrorCode::pin_incorrect:
-		return true;
-	default:
-		return false;
+	case ErrorCode::pin_incorrect: return true;
+	default: return false;
 	}
 }
 
@@ -88,17 +86,12 @@ AgentReply AgentService::answer(const AgentRequest& request)
 	case AgentOp::create_kek:
 		put(reply, device.create_kek(request.label, request.allow_same_label), &AgentReply::kek);
 		break;
-	case AgentOp::adopt_kek:
-		put(reply, device.adopt_kek(request.label), &AgentReply::kek);
-		break;
-	case AgentOp::wrap:
-		put(reply, device.wrap(request.kek, request.secrets, request.aad), &AgentReply::blobs);
-		break;
+	case AgentOp::adopt_kek: put(reply, device.adopt_kek(request.label), &AgentReply::kek); break;
+	case AgentOp::wrap: put(reply, device.wrap(request.kek, request.secrets, request.aad), &AgentReply::blobs); break;
 	case AgentOp::unwrap:
 		put(reply, device.unwrap(request.kek, request.blobs, request.aad), &AgentReply::secrets);
 		break;
-	default:
-		reply.error = Error(ErrorCode::protocol, "unknown operation");
+	default: reply.error = Error(ErrorCode::protocol, "unknown operation");
 	}
 	if (doubt || (reply.error && in_doubt(reply.error->code)))
 		providers_.erase({request.provider_kind, request.provider_config});
@@ -123,7 +116,8 @@ int serve_agent(int fd)
 		else
 			reply.error = request.error();
 		Bytes message = reply.encode();
-		const Status written = write_frame(fd, frame->first, message, std::chrono::steady_clock::now() + kFrameDeadline);
+		const Status written =
+			write_frame(fd, frame->first, message, std::chrono::steady_clock::now() + kFrameDeadline);
 		wipe_message(message);
 		if (!written)
 			return kExitOk; // the server has gone, or gave up on us

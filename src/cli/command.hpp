@@ -1,15 +1,15 @@
 // The commands of pgseal: one file each, command_<name>.cpp, which adds a subcommand to the application.
 //
-// A command reads its options, does its work and stores an exit code. 0: fine; 1: the answer is "no" (a finding, a failure);
-// 2: could not be asked (usage, files, connection). What is written for programs goes to standard output, all else to
-// standard error. No command writes into a data directory.
+// A command reads its options, does its work and stores an exit code. 0: fine; 1: the answer is "no" (a finding, a
+// failure); 2: could not be asked (usage, files, connection). What is written for programs goes to standard output,
+// all else to standard error. No command writes into a data directory.
 #pragma once
 
 #include <CLI/CLI.hpp>
 
 namespace seal::cli {
 
-inline constexpr char kVersion[] = "0.1.0";
+inline constexpr char kVersion[] = "1.0.0";
 
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitProblem = 1;

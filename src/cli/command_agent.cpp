@@ -21,6 +21,7 @@ int run_agent(int fd)
 		std::fprintf(stderr, "pgseal: agent needs the descriptor of a stream socket above 2: the server runs it\n");
 		return kExitUnable;
 	}
+	reset_signals();
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || !forbid_dumps())
 		std::fprintf(stderr, "pgseal agent: warning: could not protect this process\n");
 	close_other_descriptors(fd);

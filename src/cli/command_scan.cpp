@@ -30,9 +30,13 @@ void add_scan_command(CLI::App& app, int& exit_code)
 {
 	auto options = std::make_shared<ScanOptions>();
 	CLI::App* command = app.add_subcommand("scan", "count sealed, plain, zero and damaged pages in a data directory");
-	command->add_option("datadir", options->data_directory, "the data directory")->required()->check(CLI::ExistingDirectory);
-	command->add_option("--tablespace", options->tablespaces,
-	                    "only this tablespace, where every page must be sealed: OID, pg_default, pg_global, or its location (repeatable)")
+	command->add_option("datadir", options->data_directory, "the data directory")
+		->required()
+		->check(CLI::ExistingDirectory);
+	command
+		->add_option("--tablespace", options->tablespaces,
+	                 "only this tablespace, where every page must be sealed: OID, pg_default, pg_global, or its "
+	                 "location (repeatable)")
 		->take_all();
 	command->add_flag("--plain-ok", options->plain_ok, "plain pages are no problem (a conversion is under way)");
 	command->add_flag("--online", options->online, "the server may be running: a snapshot");

@@ -1,5 +1,6 @@
-// pgseal unlock: run by the server at its start. Unwraps every keyring key that the registry names and writes them to standard
-// output as one frame, and nothing else there. The reader is a pipe of the server's; never a terminal, never a file of ours.
+// pgseal unlock: run by the server at its start. Unwraps every keyring key that the registry names and writes them to
+// standard output as one frame, and nothing else there. The reader is a pipe of the server's; never a terminal, never
+// a file of ours.
 #include "command.hpp"
 #include "file_text.hpp"
 #include "process_guard.hpp"
@@ -44,10 +45,14 @@ Result<UnlockReply> unlock(const UnlockOptions& options)
 int run_unlock(const UnlockOptions& options)
 {
 	struct stat output;
-	if (isatty(STDOUT_FILENO) || fstat(STDOUT_FILENO, &output) != 0 || !(S_ISFIFO(output.st_mode) || S_ISSOCK(output.st_mode))) {
-		std::fprintf(stderr, "pgseal: unlock writes keys to its standard output, which must be a pipe: the server runs it at start\n");
+	if (isatty(STDOUT_FILENO) || fstat(STDOUT_FILENO, &output) != 0 ||
+	    !(S_ISFIFO(output.st_mode) || S_ISSOCK(output.st_mode))) {
+		std::fprintf(
+			stderr,
+			"pgseal: unlock writes keys to its standard output, which must be a pipe: the server runs it at start\n");
 		return kExitProblem;
 	}
+	reset_signals();
 	if (!forbid_dumps())
 		std::fprintf(stderr, "pgseal: warning: could not forbid core dumps of this process\n");
 	close_other_descriptors(-1);
@@ -60,7 +65,8 @@ int run_unlock(const UnlockOptions& options)
 	if (reply.error)
 		std::fprintf(stderr, "pgseal: %s\n", reply.error->message.c_str());
 	Bytes message = reply.encode();
-	const Status written = write_frame(STDOUT_FILENO, 0, message, std::chrono::steady_clock::now() + std::chrono::seconds(30));
+	const Status written =
+		write_frame(STDOUT_FILENO, 0, message, std::chrono::steady_clock::now() + std::chrono::seconds(30));
 	wipe_message(message);
 	if (!written) {
 		std::fprintf(stderr, "pgseal: %s\n", written.error().message.c_str());

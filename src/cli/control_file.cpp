@@ -49,8 +49,9 @@ Result<ControlFile> read_control_file(const std::string& data_directory)
 	if (text->size() < kCrcAt + 4)
 		return Error(ErrorCode::corrupt, "\"" + path + "\" is too short");
 	if (u32_at(*text, kVersionAt) != kVersion)
-		return Error(ErrorCode::unsupported,
-		             "\"" + path + "\" has version " + std::to_string(u32_at(*text, kVersionAt)) + ", which this command does not know");
+		return Error(ErrorCode::unsupported, "\"" + path + "\" has version " +
+		                                         std::to_string(u32_at(*text, kVersionAt)) +
+		                                         ", which this command does not know");
 	if (crc32c(text->data(), kCrcAt) != u32_at(*text, kCrcAt))
 		return Error(ErrorCode::corrupt, "\"" + path + "\" has a wrong checksum");
 	if (u32_at(*text, kPageSizeAt) != kPageSize)

@@ -18,7 +18,8 @@ bool take_number(std::string_view& text, std::uint32_t& out)
 {
 	const char* end = text.data() + text.size();
 	const auto [stop, error] = std::from_chars(text.data(), end, out);
-	if (error != std::errc() || text.front() < '0' || text.front() > '9' || (text.front() == '0' && stop != text.data() + 1))
+	if (error != std::errc() || text.front() < '0' || text.front() > '9' ||
+	    (text.front() == '0' && stop != text.data() + 1))
 		return false;
 	text.remove_prefix(static_cast<std::size_t>(stop - text.data()));
 	return true;
@@ -122,7 +123,8 @@ Result<std::vector<DatabaseDirectory>> list_databases(const std::string& data_di
 	for (const TablespaceLocation& tablespace : *tablespaces) {
 		if (tablespace.oid == kDefaultTablespace || tablespace.oid == kGlobalTablespace)
 			continue;
-		const std::string path = data_directory + "/pg_tblspc/" + std::to_string(tablespace.oid) + "/" + version_directory;
+		const std::string path =
+			data_directory + "/pg_tblspc/" + std::to_string(tablespace.oid) + "/" + version_directory;
 		if (Status status = add_databases(path, tablespace.oid, found); !status)
 			return status.error();
 	}
@@ -144,7 +146,8 @@ Result<std::vector<RelationFile>> list_relation_files(const DatabaseDirectory& d
 	if (!status)
 		return status.error();
 	std::sort(found.begin(), found.end(), [](const RelationFile& a, const RelationFile& b) {
-		return std::tie(a.rel_node, a.temporary, a.fork, a.segment) < std::tie(b.rel_node, b.temporary, b.fork, b.segment);
+		return std::tie(a.rel_node, a.temporary, a.fork, a.segment) <
+		       std::tie(b.rel_node, b.temporary, b.fork, b.segment);
 	});
 	return found;
 }

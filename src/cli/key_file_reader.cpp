@@ -8,10 +8,7 @@ namespace seal::cli {
 
 namespace {
 
-bool same(KeyForm form, PageMark mark)
-{
-	return form.cipher == mark.cipher && form.generation == mark.generation;
-}
+bool same(KeyForm form, PageMark mark) { return form.cipher == mark.cipher && form.generation == mark.generation; }
 
 } // namespace
 
@@ -65,7 +62,8 @@ Status KeyFiles::read_file(const DatabaseDirectory& directory, const std::string
 			std::memcpy(&slot, page + kSlotOffset + i * kSlotSize, sizeof slot);
 			if (slot.state == SlotState::free || slot.rel_node == 0 || slot.dropped_lsn != 0 || slot.dropped_at != 0)
 				continue;
-			RelationKey& key = keys_[{directory.database, slot.tablespace ? slot.tablespace : directory.tablespace, slot.rel_node}];
+			RelationKey& key =
+				keys_[{directory.database, slot.tablespace ? slot.tablespace : directory.tablespace, slot.rel_node}];
 			if (slot.version >= key.version)
 				key = {slot.state, slot.form, slot.old_form, slot.version};
 		}

@@ -11,6 +11,8 @@ int main(int argc, char** argv)
 		app.set_version_flag("--version", std::string("pgseal (pg_seal) ") + kVersion);
 		app.require_subcommand(1);
 		int exit_code = kExitOk;
+		add_status_command(app, exit_code);
+		add_doctor_command(app, exit_code);
 		add_scan_command(app, exit_code);
 		add_unlock_command(app, exit_code);
 		add_agent_command(app, exit_code);

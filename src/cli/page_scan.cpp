@@ -22,7 +22,8 @@ std::uint16_t u16_at(const std::uint8_t* page, std::size_t at)
 
 bool header_possible(const std::uint8_t* page)
 {
-	const std::uint16_t lower = u16_at(page, kLowerAt), upper = u16_at(page, kUpperAt), special = u16_at(page, kSpecialAt);
+	const std::uint16_t lower = u16_at(page, kLowerAt), upper = u16_at(page, kUpperAt),
+						special = u16_at(page, kSpecialAt);
 	const std::uint16_t size_version = u16_at(page, kSizeVersionAt);
 	return upper != 0 && lower <= upper && upper <= special && special <= kPageSize && special % kAlignment == 0 &&
 	       (size_version & kSizeMask) == kPageSize && (size_version & ~kSizeMask) == kLayoutVersion;

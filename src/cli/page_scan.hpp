@@ -11,12 +11,12 @@ enum class PageKind { sealed, plain, zero, damaged };
 
 struct PageVerdict {
 	PageKind kind = PageKind::zero;
-	PageMark mark{};            // sealed only
+	PageMark mark{};              // sealed only
 	const char* reason = nullptr; // damaged only
 };
 
-// `block` counts from the start of the fork. The checks are those of the server (header bounds, flags, checksum), and for a
-// sealed page also that its cipher is a known one.
+// `block` counts from the start of the fork. The checks are those of the server (header bounds, flags, checksum), and
+// for a sealed page also that its cipher is a known one.
 PageVerdict judge_page(const std::uint8_t* page, std::uint32_t block, bool checksums);
 
 } // namespace seal::cli

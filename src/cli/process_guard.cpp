@@ -10,9 +10,17 @@ namespace seal::cli {
 
 bool forbid_dumps()
 {
-	std::signal(SIGPIPE, SIG_IGN);
 	const rlimit none = {0, 0};
 	return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+}
+
+void reset_signals()
+{
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, nullptr);
+	std::signal(SIGCHLD, SIG_DFL);
+	std::signal(SIGPIPE, SIG_IGN);
 }
 
 void close_other_descriptors(int keep)

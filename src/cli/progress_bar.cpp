@@ -7,9 +7,9 @@
 namespace seal::cli {
 
 ProgressBar::ProgressBar(std::uint64_t total_bytes, bool wanted)
-	: total_(total_bytes), active_(wanted && isatty(STDERR_FILENO)), begin_(std::chrono::steady_clock::now()), last_(begin_)
-{
-}
+	: total_(total_bytes), active_(wanted && isatty(STDERR_FILENO)), begin_(std::chrono::steady_clock::now()),
+	  last_(begin_)
+{}
 
 ProgressBar::~ProgressBar()
 {
@@ -35,7 +35,8 @@ void ProgressBar::draw()
 	char bar[kWidth + 1] = {};
 	for (int i = 0; i < kWidth; ++i)
 		bar[i] = i < static_cast<int>(part * kWidth) ? '#' : '.';
-	std::fprintf(stderr, "\r[%s] %3.0f%%  %s of %s, %s/s\033[K", bar, part * 100, size_text(done_).c_str(), size_text(total_).c_str(),
+	std::fprintf(stderr, "\r[%s] %3.0f%%  %s of %s, %s/s\033[K", bar, part * 100, size_text(done_).c_str(),
+	             size_text(total_).c_str(),
 	             size_text(seconds > 0 ? static_cast<std::uint64_t>(static_cast<double>(done_) / seconds) : 0).c_str());
 	drawn_ = true;
 }

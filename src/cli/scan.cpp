@@ -59,7 +59,8 @@ Result<std::set<std::uint32_t>> chosen_tablespaces(const ScanOptions& options)
 			for (const TablespaceLocation& tablespace : *known)
 				if (!tablespace.location.empty())
 					list += ", " + std::to_string(tablespace.oid) + " at " + tablespace.location;
-			return Error(ErrorCode::not_found, "tablespace '" + name + "' is " + (matches.empty() ? "not there" : "ambiguous"),
+			return Error(ErrorCode::not_found,
+			             "tablespace '" + name + "' is " + (matches.empty() ? "not there" : "ambiguous"),
 			             "Without a server a tablespace is known by its OID or its location: " + list + ".");
 		}
 		chosen.insert(*matches.begin());
@@ -69,10 +70,11 @@ Result<std::set<std::uint32_t>> chosen_tablespaces(const ScanOptions& options)
 
 class Scanner {
 public:
-	Scanner(const ScanOptions& options, const ControlFile& control, const KeyFiles& keys, ScanResult& result, ProgressBar& bar)
-		: options_(options), control_(control), keys_(keys), result_(result), bar_(bar), buffer_(new std::uint8_t[kChunk])
-	{
-	}
+	Scanner(const ScanOptions& options, const ControlFile& control, const KeyFiles& keys, ScanResult& result,
+	        ProgressBar& bar)
+		: options_(options), control_(control), keys_(keys), result_(result), bar_(bar),
+		  buffer_(new std::uint8_t[kChunk])
+	{}
 
 	Status scan(const RelationFile& file)
 	{
@@ -91,15 +93,16 @@ public:
 private:
 	static Error failed(const char* what, const RelationFile& file)
 	{
-		return {ErrorCode::io_error, std::string("could not ") + what + " \"" + file.path + "\": " + std::strerror(errno)};
+		return {ErrorCode::io_error,
+		        std::string("could not ") + what + " \"" + file.path + "\": " + std::strerror(errno)};
 	}
 
 	RelationScan& relation_of(const RelationFile& file)
 	{
 		if (!result_.relations.empty()) { // files of a relation come one after another
 			RelationScan& last = result_.relations.back();
-			if (last.database == file.database && last.tablespace == file.tablespace && last.rel_node == file.rel_node &&
-			    last.temporary == file.temporary)
+			if (last.database == file.database && last.tablespace == file.tablespace &&
+			    last.rel_node == file.rel_node && last.temporary == file.temporary)
 				return last;
 		}
 		RelationScan relation;
@@ -109,7 +112,8 @@ private:
 		relation.temporary = file.temporary;
 		key_ = file.temporary ? std::nullopt : keys_.find(file);
 		relation.has_key = key_.has_value();
-		relation.plain_expected = options_.tablespaces.empty() ? !key_ || key_->expects_plain() : key_ && key_->expects_plain();
+		relation.plain_expected =
+			options_.tablespaces.empty() ? !key_ || key_->expects_plain() : key_ && key_->expects_plain();
 		result_.relations.push_back(std::move(relation));
 		return result_.relations.back();
 	}
@@ -123,7 +127,8 @@ private:
 		for (;;) {
 			std::size_t filled = 0;
 			while (filled < kChunk) {
-				const ssize_t n = pread(fd, buffer_.get() + filled, kChunk - filled, static_cast<off_t>(offset + filled));
+				const ssize_t n =
+					pread(fd, buffer_.get() + filled, kChunk - filled, static_cast<off_t>(offset + filled));
 				if (n < 0 && errno == EINTR)
 					continue;
 				if (n < 0)
@@ -161,9 +166,7 @@ private:
 				verdict = judge_page(page, number, control_.checksums);
 		}
 		switch (verdict.kind) {
-		case PageKind::zero:
-			++counts.zero;
-			break;
+		case PageKind::zero: ++counts.zero; break;
 		case PageKind::plain:
 			++counts.plain;
 			if (!relation.plain_expected && !options_.plain_ok)
@@ -173,7 +176,9 @@ private:
 			++counts.sealed;
 			if (!relation.temporary && !(key_ && key_->covers(verdict.mark))) {
 				++counts.keyless;
-				note(file, block, key_ ? "sealed under a generation that its key record does not name" : "sealed, but no key record names its relation");
+				note(file, block,
+				     key_ ? "sealed under a generation that its key record does not name"
+				          : "sealed, but no key record names its relation");
 			}
 			break;
 		case PageKind::damaged:
@@ -209,7 +214,8 @@ Result<ScanResult> scan_data_directory(const ScanOptions& options)
 	if (running && !options.online)
 		return Error(ErrorCode::invalid_argument, "the server of this data directory is running",
 		             "Stop it first, or give --online: the figures are then a snapshot of files in motion.");
-	Result<std::vector<DatabaseDirectory>> directories = list_databases(options.data_directory, control->catalog_version);
+	Result<std::vector<DatabaseDirectory>> directories =
+		list_databases(options.data_directory, control->catalog_version);
 	if (!directories)
 		return directories.error();
 	Result<KeyFiles> keys = KeyFiles::read(*directories, control->checksums);

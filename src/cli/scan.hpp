@@ -40,7 +40,7 @@ struct ScanResult {
 	std::vector<RelationScan> relations;
 	PageCounts totals;
 	std::uint64_t key_slots = 0;
-	std::vector<Finding> findings;    // the first kMostFindings of them
+	std::vector<Finding> findings; // the first kMostFindings of them
 	std::uint64_t finding_count = 0;
 	std::uint64_t unexpected_plain = 0; // plain pages where there should be none (0 with plain_ok)
 	bool as_expected() const { return finding_count == 0 && unexpected_plain == 0; }

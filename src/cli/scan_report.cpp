@@ -38,37 +38,46 @@ using Number = unsigned long long;
 
 void print_scan_text(const ScanResult& result)
 {
-	std::printf("%10s %-12s %12s %-9s %10s %10s %8s %8s  %s\n", "database", "tablespace", "relfilenode", "key", "sealed", "plain",
-	            "zero", "damaged", "pages by fork");
+	bool heading = false;
 	for (const RelationScan& relation : result.relations) {
 		const PageCounts sum = relation.totals();
 		if (!relation.has_key && sum.sealed == 0 && sum.damaged == 0 && (relation.plain_expected || sum.plain == 0))
 			continue; // plain, as expected: in the totals only
+		if (!heading)
+			std::printf("%10s %-12s %12s %-9s %10s %10s %8s %8s  %s\n", "database", "tablespace", "relfilenode", "key",
+			            "sealed", "plain", "zero", "damaged", "pages by fork");
+		heading = true;
 		std::printf("%10u %-12s %12u %-9s %10llu %10llu %8llu %8llu  %s\n", relation.database,
 		            tablespace_text(relation.tablespace).c_str(), relation.rel_node,
-		            relation.temporary ? "temporary" : relation.has_key ? "yes" : "no", static_cast<Number>(sum.sealed),
-		            static_cast<Number>(sum.plain), static_cast<Number>(sum.zero), static_cast<Number>(sum.damaged),
-		            forks_text(relation).c_str());
+		            relation.temporary ? "temporary"
+		            : relation.has_key ? "yes"
+		                               : "no",
+		            static_cast<Number>(sum.sealed), static_cast<Number>(sum.plain), static_cast<Number>(sum.zero),
+		            static_cast<Number>(sum.damaged), forks_text(relation).c_str());
 	}
 	const PageCounts& t = result.totals;
-	std::printf("\n%zu relations, %llu pages (%s): %llu sealed, %llu plain, %llu zero, %llu damaged; %llu key records\n",
-	            result.relations.size(), static_cast<Number>(t.total()), size_text(t.total() * kPageSize).c_str(),
-	            static_cast<Number>(t.sealed), static_cast<Number>(t.plain), static_cast<Number>(t.zero),
-	            static_cast<Number>(t.damaged), static_cast<Number>(result.key_slots));
+	std::printf(
+		"%s%zu relations, %llu pages (%s): %llu sealed, %llu plain, %llu zero, %llu damaged; %llu key records\n",
+		heading ? "\n" : "", result.relations.size(), static_cast<Number>(t.total()),
+		size_text(t.total() * kPageSize).c_str(), static_cast<Number>(t.sealed), static_cast<Number>(t.plain),
+		static_cast<Number>(t.zero), static_cast<Number>(t.damaged), static_cast<Number>(result.key_slots));
 	for (std::size_t i = 0; i < result.findings.size() && i < kShownFindings; ++i)
-		std::printf("problem: %s, block %llu: %s\n", result.findings[i].path.c_str(), static_cast<Number>(result.findings[i].block),
-		            result.findings[i].what.c_str());
+		std::printf("problem: %s, block %llu: %s\n", result.findings[i].path.c_str(),
+		            static_cast<Number>(result.findings[i].block), result.findings[i].what.c_str());
 	if (result.finding_count > kShownFindings)
 		std::printf("problem: %llu more of this kind (--json lists them)\n",
 		            static_cast<Number>(result.finding_count - kShownFindings));
 	if (result.unexpected_plain)
-		std::printf("problem: %llu plain pages where sealed ones are expected\n", static_cast<Number>(result.unexpected_plain));
+		std::printf("problem: %llu plain pages where sealed ones are expected\n",
+		            static_cast<Number>(result.unexpected_plain));
 	if (!result.checksums)
 		std::printf("note: data checksums are off: altered pages cannot be told from intact ones\n");
 	if (result.online)
-		std::printf("note: the server is running: the figures are a snapshot, what it holds in memory is not in them\n");
+		std::printf(
+			"note: the server is running: the figures are a snapshot, what it holds in memory is not in them\n");
 	else if (!result.clean)
-		std::printf("note: the server did not shut down cleanly: torn pages that recovery repairs may count as damaged\n");
+		std::printf(
+			"note: the server did not shut down cleanly: torn pages that recovery repairs may count as damaged\n");
 }
 
 void print_scan_json(const ScanResult& result)

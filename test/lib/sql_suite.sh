@@ -93,7 +93,7 @@ if grep -E 'PANIC|terminated by signal|server process .* was terminated' "$WORK/
 fi
 if [ "$failed" -gt 0 ]; then
 	echo "--- end of the server's log"
-	tail -n 40 "$WORK/sql/server.log"
+	tail -n 15 "$WORK/sql/server.log"
 fi
 echo "$passed $failed" >"$COUNTS"
 [ "$failed" -eq 0 ]

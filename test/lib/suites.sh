@@ -24,14 +24,14 @@ read_counts() {
 
 suite_layers() {
 	heading "layers: who may include whom"
-	"$ROOT/test/check_layers" --counts "$LOGS/layers.counts"
-	read_counts layers "$LOGS/layers.counts" $?
+	"$ROOT/test/check_layers" --counts "$PRIVATE/layers.counts"
+	read_counts layers "$PRIVATE/layers.counts" $?
 }
 
 # run_unit SUITE BUILD: the GoogleTest program, counted test by test, then what else CTest knows (independent programs).
 run_unit() {
 	local suite=$1 build=$2 passed=0 failed=0 counts status line
-	local report=$LOGS/$suite.json log=$LOGS/$suite.log
+	local report=$PRIVATE/$suite.json log=$LOGS/$suite.log
 	(cd "$build" && within ./seal_unit --gtest_brief=1 --gtest_output=json:"$report") >"$log" 2>&1
 	status=$?
 	# A crash leaves no report; a test that skips itself is a failure like any other.
@@ -85,8 +85,8 @@ suite_sanitize() {
 
 suite_format() {
 	heading "format: clang-format"
-	"$ROOT/test/check_format" --counts "$LOGS/format.counts"
-	read_counts format "$LOGS/format.counts" $?
+	"$ROOT/test/check_format" --counts "$PRIVATE/format.counts"
+	read_counts format "$PRIVATE/format.counts" $?
 }
 
 suite_sql() {
@@ -99,7 +99,7 @@ suite_sql() {
 
 suite_tap() {
 	heading "tap: crashes, replication, backups, stock tools"
-	local counts=$WORK/tap.counts status log
+	local counts=$WORK/tap.counts status
 	local perl_modules=$STAGE_PGXS/test/perl
 	if [ ! -f "$perl_modules/PostgreSQL/Test/Cluster.pm" ]; then
 		could_not_run tap "the PostgreSQL::Test modules are not in $("$PG_CONFIG" --pkglibdir)/pgxs (package postgresql-client-15)"
@@ -110,16 +110,11 @@ suite_tap() {
 	if [ ${#scripts[@]} -eq 0 ]; then could_not_run tap 'there is no script in test/t'; return; fi
 	within "${SERVER_PREFIX[@]}" SEAL_ROOT="$WORK/tree" \
 		TESTDIR="$WORK/tap" PG_TEST_PORT_DIR="$WORK/ports" PG_REGRESS="$STAGE_PGXS/test/regress/pg_regress" \
+		SEAL_KILL_ROUNDS="${SEAL_KILL_ROUNDS:-4}" \
 		${SEAL_KEEP:+PG_TEST_NOCLEAN=1} PG_TEST_TIMEOUT_DEFAULT=120 SEAL_SOFTHSM_MODULE="$SEAL_SOFTHSM_MODULE" \
 		PERL5LIB="$perl_modules:$WORK/tree/test/perl" \
 		perl "$WORK/tree/test/lib/tap_harness.pl" --chdir "$WORK/tree" --counts "$counts" --jobs "$JOBS" "${scripts[@]}"
 	status=$?
 	cp -R "$WORK/tap/tmp_check/log/." "$LOGS/tap/" 2>/dev/null
-	if [ "$status" -ne 0 ]; then
-		for log in $(grep -lE '^not ok|^# +Failed|Bail out|died|Can.t ' "$LOGS"/tap/regress_log_* 2>/dev/null); do
-			printf '\n--- %s (end; all of it in %s)\n' "${log##*/}" "${LOGS#"$ROOT"/}/tap"
-			tail -n 40 "$log"
-		done
-	fi
 	read_counts tap "$counts" "$status"
 }

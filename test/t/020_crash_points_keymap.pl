@@ -146,6 +146,7 @@ for my $part ('first', 'last', 'every other')
 sub reuse
 {
 	my ($rel_node, $sql, $what) = @_;
+	$node->safe_psql('postgres', 'VACUUM pg_class; VACUUM pg_type; CHECKPOINT');    # dead rows keep their OID from being given again
 	$node->stop;
 	system_or_bail('pg_resetwal', '-o', $rel_node, '-D', $node->data_dir);
 	$node->start;

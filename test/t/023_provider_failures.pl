@@ -36,16 +36,18 @@ sub start_fails
 	return;
 }
 my $write_pin = sub { $token->write($token->{pin_file}, $token->{pin}) };
-start_fails('a wrong PIN', qr/"?hsm"?.*rejected the PIN/, sub { $token->write($token->{pin_file}, '999999999') }, $write_pin);
-start_fails('no PIN file', qr/"?hsm"?.*No such file/, sub { unlink $token->{pin_file} }, $write_pin);
-start_fails('a PIN file open to all', qr/"?hsm"?.*permissions/, sub { chmod 0644, $token->{pin_file} }, sub { chmod 0600, $token->{pin_file} });
-start_fails('no token', qr/"?hsm"?.*token 'seal' is not present/, sub { $token->hide }, sub { $token->show });
-start_fails('another token of the same label', qr/"?hsm"?.*key 'default'.* is not in token 'seal'/,
+start_fails('a wrong PIN', qr/'hsm'.*rejected the PIN/, sub { $token->write($token->{pin_file}, '999999999') }, $write_pin);
+start_fails('no PIN file', qr/'hsm'.*No such file/, sub { unlink $token->{pin_file} }, $write_pin);
+start_fails('a PIN file open to all', qr/'hsm'.*permissions/, sub { chmod 0644, $token->{pin_file} }, sub { chmod 0600, $token->{pin_file} });
+start_fails('no token', qr/'hsm'.*token 'seal' is not present/, sub { $token->hide; mkdir "$token->{home}/tokens" },
+	sub { rmdir "$token->{home}/tokens"; $token->show });
+start_fails('nothing where the module keeps its tokens', qr/'hsm'.*(cannot be initialised|token 'seal' is not present)/, sub { $token->hide }, sub { $token->show });
+start_fails('another token of the same label', qr/'hsm'.*key 'default'.* is not in token 'seal'/,
 	sub { $token->hide; mkdir "$token->{home}/tokens"; $token->init_token('seal') },
 	sub { rename "$token->{home}/tokens", "$token->{home}/other" or die; $token->show });
-start_fails('no module', qr/"?hsm"?.*\/nowhere\/module\.so/, sub { $token->write($overrides, '{"hsm": {"module": "/nowhere/module.so"}}') },
+start_fails('no module', qr/'hsm'.*\/nowhere\/module\.so/, sub { $token->write($overrides, '{"hsm": {"module": "/nowhere/module.so"}}') },
 	sub { $token->write($overrides, '{}') });
-start_fails('a module that is none', qr/"?hsm"?.*libc\.so\.6/, sub { $token->write($overrides, '{"hsm": {"module": "/lib/x86_64-linux-gnu/libc.so.6"}}') },
+start_fails('a module that is none', qr/'hsm'.*libc\.so\.6/, sub { $token->write($overrides, '{"hsm": {"module": "/lib/x86_64-linux-gnu/libc.so.6"}}') },
 	sub { $token->write($overrides, '{}') });
 start_fails('a damaged overrides file', qr/overrides/, sub { $token->write($overrides, '{"hsm": ') }, sub { $token->write($overrides, '{}') });
 start_fails('no pgseal command', qr/could not execute "\/nowhere\/pgseal"/,
@@ -56,7 +58,7 @@ start_fails('no pgseal command', qr/could not execute "\/nowhere\/pgseal"/,
 my ($id) = $node->safe_psql('postgres', q{SELECT kek_id FROM seal.keys WHERE key_type = 'KEK' AND keyring = 'default'});
 my $copy = "$token->{home}/copy";
 sub pkcs11_tool { $token->tool(@_) }
-start_fails('a swapped KEK', qr/"?hsm"?.*(not the one|is not in token|does not verify)/,
+start_fails('a swapped KEK', qr/'hsm'.*(not the one|is not in token|does not verify)/,
 	sub {
 		system_or_bail('cp', '-a', "$token->{home}/tokens", $copy);
 		pkcs11_tool('--delete-object', '--type', 'secrkey', '--id', $id);
@@ -70,7 +72,7 @@ system_or_bail('rm', '-rf', "$token->{home}/away");
 my %wrong = (
 	'no module' => [ $token->config(module => '/nowhere/module.so'), qr{/nowhere/module\.so} ],
 	'no token' => [ $token->config(token => 'absent'), qr/token 'absent' is not present/ ],
-	'wrong PIN' => [ $token->config(pin_file => "$token->{home}/wrong"), qr/rejected the PIN/ ]);
+	'wrong PIN' => [ $token->config(pin_file => "$token->{home}/wrong"), qr/rejected (the|this) PIN/ ]);
 $token->write("$token->{home}/wrong", '999999999');
 for my $what (sort keys %wrong)
 {
@@ -109,6 +111,7 @@ $ledger->holds('after refused calls');
 my $postmaster = $node->{_pid};
 kill 'KILL', $node->agent_pids;    # a session that is open already may outlive the directory
 $token->hide;
+mkdir "$token->{home}/tokens";
 like($node->safe_psql('postgres', q{SELECT ok, detail FROM seal.check_provider('hsm')}), qr/^f\|.*token 'seal' is not present/, 'check_provider notices');
 $node->fails_like('postgres', q{SELECT seal.create_keyring('none', 'hsm')}, qr/token 'seal' is not present.*HINT: /s, 'create_keyring says what is missing');
 $node->fails_like('postgres', q{SELECT seal.rotate_kek('default')}, qr/token 'seal' is not present.*HINT: /s, 'rotate_kek too');
@@ -126,6 +129,7 @@ $ledger->holds('a crashed backend, without the token');
 is($node->is_sealed_on_disk('postgres', 'after_backend_crash'), 1, 'sealed');
 is($node->{_pid}, $postmaster, 'the server is the same');
 is($node->safe_psql('postgres', q{SELECT kek_version FROM seal.keyrings WHERE keyring = 'default'}), '1', 'nothing was changed by the calls that failed');
+rmdir "$token->{home}/tokens";
 $token->show;
 ok($node->poll_query_until('postgres', q{SELECT bool_and(ok) FROM seal.check_provider('hsm')}), 'the token is back: check_provider is content');
 is($node->safe_psql('postgres', q{SELECT seal.rotate_kek('default')}), '1', 'rotate_kek works again');

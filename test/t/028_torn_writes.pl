@@ -26,7 +26,7 @@ sub cluster
 	$node->set_up_keys($token, keyring => "ring_$name");
 	$node->make_tablespace('secure', sealed => "ring_$name");
 	$node->safe_psql('postgres', "CREATE TABLE sealed (id int, note text, pad text) TABLESPACE secure; CREATE TABLE plain (id int, note text, pad text);"
-		  . "INSERT INTO sealed $rows; INSERT INTO plain $rows; CREATE INDEX i_sealed ON sealed (id) TABLESPACE secure; CREATE INDEX i_plain ON plain (id);");
+		  . "INSERT INTO sealed $rows; INSERT INTO plain $rows");
 	return $node;
 }
 
@@ -68,11 +68,11 @@ for my $i (0, 1)
 }
 $node->start;
 is($node->safe_psql('postgres', "$digest $_"), $expected, "torn hint bits: $_ holds what was written") for qw(sealed plain);
-is($node->safe_psql('postgres', $index_digest . "$_ WHERE id BETWEEN 1 AND 4000"), '4000|8002000', "torn hint bits: the index of $_ agrees") for qw(sealed plain);
 $node->stop;
 
 # --- pages that were changed after a checkpoint, with their images in WAL: recovery ---
 $node = cluster('images', checksums => 1);
+$node->safe_psql('postgres', 'CREATE INDEX i_sealed ON sealed (note, id) TABLESPACE secure; CREATE INDEX i_plain ON plain (note, id)');
 @files = map { $node->relation_files('postgres', $_) } qw(sealed plain i_sealed i_plain);
 $node->safe_psql('postgres', 'CHECKPOINT');
 @old = map { SealTest::slurp_raw($_) } @files;
@@ -94,7 +94,7 @@ for my $i (0 .. $#files)
 note "$all blocks torn";
 $node->start;
 is($node->safe_psql('postgres', "$digest $_"), $expected, "torn rewrites: $_ is recovered") for qw(sealed plain);
-is($node->safe_psql('postgres', $index_digest . "sealed WHERE id > 0"), $node->safe_psql('postgres', $index_digest . "plain WHERE id > 0"),
+is($node->safe_psql('postgres', $index_digest . "sealed WHERE note > ''"), $node->safe_psql('postgres', $index_digest . "plain WHERE note > ''"),
 	'torn rewrites: the indexes agree');
 $node->safe_psql('postgres', 'CREATE EXTENSION amcheck');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM verify_heapam('sealed'); SELECT bt_index_check('i_sealed', true)}), "0\n", 'amcheck finds nothing');

@@ -12,10 +12,7 @@
 namespace seal {
 namespace {
 
-Secret secret_of(std::initializer_list<std::uint8_t> bytes)
-{
-	return Secret::copy_of(Bytes(bytes));
-}
+Secret secret_of(std::initializer_list<std::uint8_t> bytes) { return Secret::copy_of(Bytes(bytes)); }
 Bytes revealed(const Secret& s)
 {
 	const ByteView v = s.reveal(RevealToken{});
@@ -138,7 +135,7 @@ template <class Message> void expect_no_harm_from_noise(const Message& message)
 		for (unsigned i = 0; i <= random() % 4; i++)
 			bad[random() % bad.size()] = static_cast<std::uint8_t>(random());
 		bad.resize(bad.size() - random() % 3);
-		(void)Message::decode(bad).ok();
+		(void) Message::decode(bad).ok();
 	}
 }
 
@@ -176,10 +173,7 @@ TEST(AgentProtocol, ValuesOutOfRangeAreRefused)
 
 // --- frames ---
 
-Deadline in_ms(int ms)
-{
-	return std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
-}
+Deadline in_ms(int ms) { return std::chrono::steady_clock::now() + std::chrono::milliseconds(ms); }
 
 struct Pair {
 	int a = -1, b = -1;
@@ -302,7 +296,8 @@ INSTANTIATE_TEST_SUITE_P(Channels, Frames, testing::Bool(),
 TEST(Overrides, ReplaceAddAndRemoveMembersOfTheNamedProviderOnly)
 {
 	const std::string config = R"({"module":"/a.so","token":"seal","pin_file":"/pin"})";
-	const std::string overrides = R"({"hsm":{"module":"/b.so","pin_file":null,"environment":{"A":"b"}},"other":{"token":"x"}})";
+	const std::string overrides =
+		R"({"hsm":{"module":"/b.so","pin_file":null,"environment":{"A":"b"}},"other":{"token":"x"}})";
 	const auto merged = merge_overrides("hsm", config, overrides);
 	ASSERT_TRUE(merged.ok());
 	EXPECT_EQ(nlohmann::json::parse(*merged),

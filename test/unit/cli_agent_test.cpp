@@ -1,4 +1,5 @@
 // `pgseal agent`, run as the server runs it: over a socket pair, several at once, killed and left alone.
+#include "agent_process.hpp"
 #include "softhsm_token.hpp"
 
 #include "seal/agent_protocol.hpp"
@@ -7,8 +8,6 @@
 
 #include <csignal>
 #include <fstream>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,80 +16,9 @@ namespace {
 
 using test::SoftHsm;
 
-constexpr char kPgseal[] = SEAL_BINARY_DIR "/pgseal";
-
-Deadline soon()
-{
-	return std::chrono::steady_clock::now() + std::chrono::seconds(30);
-}
-
-class AgentProcess {
-public:
-	AgentProcess()
-	{
-		int ends[2];
-		EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-		pid_ = fork();
-		if (pid_ == 0) {
-			close(ends[0]);
-			const std::string number = std::to_string(ends[1]);
-			execl(kPgseal, kPgseal, "agent", "--fd", number.c_str(), nullptr);
-			_exit(127);
-		}
-		close(ends[1]);
-		fd_ = ends[0];
-	}
-	AgentProcess(const AgentProcess&) = delete;
-	AgentProcess& operator=(const AgentProcess&) = delete;
-	~AgentProcess() { finish(); }
-
-	void send(std::uint64_t id, const AgentRequest& request) { EXPECT_TRUE(write_frame(fd_, id, request.encode(), soon())); }
-	AgentReply receive(std::uint64_t id)
-	{
-		Result<std::pair<std::uint64_t, Bytes>> frame = read_frame(fd_, soon());
-		EXPECT_TRUE(frame) << (frame ? "" : frame.error().message);
-		if (!frame)
-			return {};
-		EXPECT_EQ(frame->first, id);
-		Result<AgentReply> reply = AgentReply::decode(frame->second);
-		EXPECT_TRUE(reply);
-		return reply ? std::move(*reply) : AgentReply{};
-	}
-	AgentReply call(const AgentRequest& request)
-	{
-		send(++last_id_, request);
-		return receive(last_id_);
-	}
-	int finish() // closes our end; the exit code
-	{
-		if (fd_ >= 0)
-			close(fd_);
-		fd_ = -1;
-		int status = 0;
-		if (pid_ > 0)
-			waitpid(pid_, &status, 0);
-		pid_ = -1;
-		return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	}
-	int fd() const { return fd_; }
-	pid_t pid() const { return pid_; }
-
-private:
-	pid_t pid_ = -1;
-	int fd_ = -1;
-	std::uint64_t last_id_ = 0;
-};
-
-AgentRequest request(AgentOp op, const std::string& config)
-{
-	AgentRequest r;
-	r.op = op;
-	r.provider_name = "hsm";
-	r.provider_kind = "pkcs11";
-	r.provider_config = config;
-	r.timeout_ms = 10000;
-	return r;
-}
+using test::AgentProcess;
+using test::request;
+using test::soon;
 
 class CliAgent : public testing::Test {
 protected:
@@ -167,7 +95,8 @@ TEST_F(CliAgent, forbids_core_dumps_and_keeps_no_foreign_descriptor)
 	std::string text((std::istreambuf_iterator<char>(limits)), {});
 	EXPECT_NE(text.find("Max core file size        0                    0"), std::string::npos) << text;
 	const test::CommandResult listing = test::run({"ls", "/proc/" + std::to_string(agent.pid()) + "/fd"});
-	EXPECT_EQ(std::count(listing.output.begin(), listing.output.end(), '\n'), 4) << listing.output; // 0, 1, 2 and the socket
+	EXPECT_EQ(std::count(listing.output.begin(), listing.output.end(), '\n'), 4)
+		<< listing.output; // 0, 1, 2 and the socket
 	close(foreign);
 }
 
@@ -226,7 +155,7 @@ TEST_F(CliAgent, recovers_when_the_token_comes_back)
 	const std::string tokens = hsm_.directory().file("tokens"), away = hsm_.directory().file("away");
 	ASSERT_EQ(rename(tokens.c_str(), away.c_str()), 0);
 	const AgentReply lost = agent.call(request(AgentOp::check, hsm_.config("seal", "\"mechanisms\":[\"aes-gcm\"]")));
-	(void)lost; // SoftHSM may serve a logged-in process from memory; what matters is that it works afterwards
+	(void) lost; // SoftHSM may serve a logged-in process from memory; what matters is that it works afterwards
 	ASSERT_EQ(rename(away.c_str(), tokens.c_str()), 0);
 	AgentRequest wrap = request(AgentOp::wrap, config);
 	wrap.kek = created.kek;

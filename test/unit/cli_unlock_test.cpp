@@ -132,7 +132,8 @@ protected:
 		return reply ? std::move(*reply) : UnlockReply{};
 	}
 
-	void expect_failure(ErrorCode code, const std::vector<std::string>& parts, const std::vector<std::string>& extra = {})
+	void expect_failure(ErrorCode code, const std::vector<std::string>& parts,
+	                    const std::vector<std::string>& extra = {})
 	{
 		const CommandResult result = run_unlock(extra);
 		const UnlockReply reply = reply_of(result);
@@ -140,7 +141,8 @@ protected:
 		EXPECT_TRUE(reply.keys.empty());
 		EXPECT_EQ(static_cast<int>(reply.error->code), static_cast<int>(code)) << reply.error->message;
 		for (const std::string& part : parts)
-			EXPECT_NE((reply.error->message + reply.error->hint).find(part), std::string::npos) << part << ": " << reply.error->message;
+			EXPECT_NE((reply.error->message + reply.error->hint).find(part), std::string::npos)
+				<< part << ": " << reply.error->message;
 		EXPECT_EQ(result.errors.find("648219"), std::string::npos);
 	}
 
@@ -184,8 +186,8 @@ TEST_F(CliUnlock, a_swapped_kek_is_a_key_mismatch)
 	const std::string id = keyrings[0].keks[1].ref.id_hex;
 	hsm_.pkcs11_tool("seal", {"--delete-object", "--type", "secrkey", "--id", id});
 	const std::string file = data_.write("key", std::string(32, 'x'));
-	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "default", "--id", id,
-	                          "--sensitive"});
+	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "default",
+	                          "--id", id, "--sensitive"});
 	store(keyrings);
 	expect_failure(ErrorCode::key_mismatch, {"keyring 'default'", "provider 'hsm'", "version 2"});
 }
@@ -223,10 +225,11 @@ TEST_F(CliUnlock, names_keyring_and_provider_when_the_device_is_missing_or_refus
 	keyrings.push_back(keyring(7, "default"));
 	store(keyrings);
 	const auto overrides = [&](const std::string& member, const std::string& value) {
-		return std::vector<std::string>{"--overrides", data_.write("overrides", nlohmann::json{{"hsm", {{member, value}}}}.dump())};
+		return std::vector<std::string>{"--overrides",
+		                                data_.write("overrides", nlohmann::json{{"hsm", {{member, value}}}}.dump())};
 	};
-	expect_failure(ErrorCode::provider_unreachable, {"keyring 'default', provider 'hsm'", "token 'gone' is not present"},
-	               overrides("token", "gone"));
+	expect_failure(ErrorCode::provider_unreachable,
+	               {"keyring 'default', provider 'hsm'", "token 'gone' is not present"}, overrides("token", "gone"));
 	expect_failure(ErrorCode::provider_unreachable, {"keyring 'default', provider 'hsm'", "/nowhere.so"},
 	               overrides("module", "/nowhere.so"));
 	expect_failure(ErrorCode::pin_incorrect, {"keyring 'default', provider 'hsm'", "rejected the PIN"},

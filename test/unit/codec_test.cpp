@@ -60,14 +60,14 @@ Bytes sample_message()
 
 void read_sample(Reader& r)
 {
-	(void)r.u8();
-	(void)r.u32();
-	(void)r.u64();
-	(void)r.f64();
-	(void)r.bytes();
-	(void)r.text();
-	(void)r.secret();
-	(void)r.text();
+	(void) r.u8();
+	(void) r.u32();
+	(void) r.u64();
+	(void) r.f64();
+	(void) r.bytes();
+	(void) r.text();
+	(void) r.secret();
+	(void) r.text();
 }
 
 TEST(Codec, RoundTrip)
@@ -106,7 +106,8 @@ TEST(Codec, EveryTruncationTurnsOkOffAndReadsNothingMore)
 {
 	const Bytes message = sample_message();
 	for (std::size_t n = 0; n < message.size(); n++) {
-		const Bytes shorter(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(n)); // its own heap block for ASan
+		const Bytes shorter(message.begin(),
+		                    message.begin() + static_cast<std::ptrdiff_t>(n)); // its own heap block for ASan
 		Reader r(shorter);
 		read_sample(r);
 		ASSERT_FALSE(r.ok()) << n;

@@ -15,7 +15,8 @@ using test::Vector;
 struct XtsContext {
 	const XtsMethod& method;
 	void* context;
-	XtsContext(const XtsMethod& m, bool encrypt, const Bytes& key) : method(m), context(xts_new(m, encrypt, key.data())) {}
+	XtsContext(const XtsMethod& m, bool encrypt, const Bytes& key) : method(m), context(xts_new(m, encrypt, key.data()))
+	{}
 	XtsContext(const XtsContext&) = delete;
 	~XtsContext()
 	{
@@ -55,10 +56,7 @@ int run_xts(const std::string& file, CipherId cipher)
 	return run;
 }
 
-TEST(Vectors, XtsAes256FromNistCavp)
-{
-	EXPECT_EQ(run_xts("XTSGenAES256.rsp", CipherId::aes_256_xts), 600);
-}
+TEST(Vectors, XtsAes256FromNistCavp) { EXPECT_EQ(run_xts("XTSGenAES256.rsp", CipherId::aes_256_xts), 600); }
 
 TEST(Vectors, XtsAes128FromNistCavpWithCiphertextStealing) // 200 of them are 25 bytes long
 {
@@ -129,10 +127,7 @@ TEST(Vectors, HmacFromRfc4231)
 	EXPECT_EQ(run, 6);
 }
 
-TEST(Crypto, SelfTestPasses)
-{
-	EXPECT_TRUE(crypto_self_test());
-}
+TEST(Crypto, SelfTestPasses) { EXPECT_TRUE(crypto_self_test()); }
 
 TEST(Crypto, HkdfExpandRefusesAShortKey)
 {

@@ -34,10 +34,7 @@ KeySlot sample_slot()
 	return slot;
 }
 
-std::uint8_t* bytes_of(KeySlot& slot)
-{
-	return reinterpret_cast<std::uint8_t*>(&slot);
-}
+std::uint8_t* bytes_of(KeySlot& slot) { return reinterpret_cast<std::uint8_t*>(&slot); }
 
 TEST(KeySlot, WrappedSeedComesBack)
 {
@@ -128,8 +125,8 @@ TEST(KeySlot, EveryBitOfTheWrappedSeedAndItsIdentityCounts)
 			for (int bit = 0; bit < 8; bit++)
 				ASSERT_TRUE(refused(bytes_of(slot) + i, bit)) << i << "." << bit;
 	};
-	every_bit(offsetof(KeySlot, tablespace), 8);  // tablespace, rel_node
-	every_bit(offsetof(KeySlot, keyring_id), 8);  // keyring_id, keyring_version
+	every_bit(offsetof(KeySlot, tablespace), 8); // tablespace, rel_node
+	every_bit(offsetof(KeySlot, keyring_id), 8); // keyring_id, keyring_version
 	every_bit(offsetof(KeySlot, mechanism), 1);
 	every_bit(offsetof(KeySlot, form), 2);
 	every_bit(offsetof(KeySlot, wrapped_size), 1);
@@ -231,7 +228,8 @@ TEST(KeyPage, SlotsAreAlignedAndNeverCrossASector)
 	const std::uint8_t id[16] = {};
 	key_page_init(page.data(), id);
 	for (std::size_t i = 0; i < kSlotsPerPage; i++) {
-		const auto at = static_cast<std::size_t>(reinterpret_cast<std::uint8_t*>(key_page_slot(page.data(), i)) - page.data());
+		const auto at =
+			static_cast<std::size_t>(reinterpret_cast<std::uint8_t*>(key_page_slot(page.data(), i)) - page.data());
 		EXPECT_EQ(at % kSlotSize, 0u);
 		EXPECT_GE(at, 256u);
 		EXPECT_EQ(at / 512, (at + kSlotSize - 1) / 512);

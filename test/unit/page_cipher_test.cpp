@@ -34,8 +34,8 @@ std::vector<std::uint8_t> page_key(CipherId cipher, const Seed& seed)
 	return key;
 }
 
-// XTS by the letter of the standard, one block cipher call at a time: a second opinion on the head unit, whose 24 bytes need
-// ciphertext stealing, and on the tweak's layout.
+// XTS by the letter of the standard, one block cipher call at a time: a second opinion on the head unit, whose 24 bytes
+// need ciphertext stealing, and on the tweak's layout.
 class ByTheBook {
 public:
 	ByTheBook(CipherId cipher, const Seed& seed)
@@ -51,8 +51,12 @@ public:
 	std::vector<std::uint8_t> encrypt(std::uint32_t block, std::uint8_t fork, std::uint8_t unit, const std::uint8_t* in,
 	                                  std::size_t size)
 	{
-		Block t{static_cast<std::uint8_t>(block), static_cast<std::uint8_t>(block >> 8), static_cast<std::uint8_t>(block >> 16),
-		        static_cast<std::uint8_t>(block >> 24), fork, unit};
+		Block t{static_cast<std::uint8_t>(block),
+		        static_cast<std::uint8_t>(block >> 8),
+		        static_cast<std::uint8_t>(block >> 16),
+		        static_cast<std::uint8_t>(block >> 24),
+		        fork,
+		        unit};
 		t = cipher(tweak_.get(), t);
 		std::vector<std::uint8_t> out(in, in + size);
 		std::size_t at = 0;
@@ -130,7 +134,8 @@ TEST(PageCipher, SealedPageOpensForEveryCipherGenerationForkAndPlainFlags)
 			const auto fork = static_cast<ForkClass>(generation % 3);
 			const Page plain = sample_page(generation, flags);
 			Page sealed;
-			ASSERT_TRUE(c.seal(plain.data(), sealed.data(), 1000 + generation, fork, static_cast<std::uint8_t>(generation)));
+			ASSERT_TRUE(
+				c.seal(plain.data(), sealed.data(), 1000 + generation, fork, static_cast<std::uint8_t>(generation)));
 			const std::uint16_t on_disk = get_u16(sealed.data(), kPageFlagsOffset);
 			EXPECT_TRUE(flags_sealed(on_disk));
 			EXPECT_EQ(flags_mark(on_disk).cipher, cipher);
@@ -177,8 +182,10 @@ TEST(PageCipher, EveryUnitIsXtsByTheStandard)
 				const Page plain = sample_page(block + 11);
 				const Page sealed = sealed_page(cipher, sample_seed(3), plain, block, fork, 77);
 				ByTheBook book(cipher, sample_seed(3));
-				const auto head = book.encrypt(block, static_cast<std::uint8_t>(fork), 0, &plain[kHeadOffset], kHeadSize);
-				const auto body = book.encrypt(block, static_cast<std::uint8_t>(fork), 1, &plain[kBodyOffset], kBodySize);
+				const auto head =
+					book.encrypt(block, static_cast<std::uint8_t>(fork), 0, &plain[kHeadOffset], kHeadSize);
+				const auto body =
+					book.encrypt(block, static_cast<std::uint8_t>(fork), 1, &plain[kBodyOffset], kBodySize);
 				EXPECT_TRUE(std::equal(head.begin(), head.end(), &sealed[kHeadOffset]));
 				EXPECT_TRUE(std::equal(body.begin(), body.end(), &sealed[kBodyOffset]));
 			}
@@ -224,7 +231,8 @@ TEST(PageCipher, HeadAndBodyOfEqualContentDiffer)
 	EXPECT_LT(std::count(sealed.begin() + kPageHeaderSize, sealed.end(), std::uint8_t{0}), 100);
 }
 
-TEST(PageCipher, GenerationDoesNotEnterTheTweak) // it names the key; the same key under another number is a caller's error
+TEST(PageCipher,
+     GenerationDoesNotEnterTheTweak) // it names the key; the same key under another number is a caller's error
 {
 	const Page plain = sample_page(8);
 	Page a = sealed_page(CipherId::aes_256_xts, sample_seed(7), plain, 3, ForkClass::fsm, 1);

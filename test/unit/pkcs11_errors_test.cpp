@@ -1,4 +1,5 @@
-// Every way in which a token can be missing, wrong or unfit has an error of its own that names the thing and the remedy.
+// Every way in which a token can be missing, wrong or unfit has an error of its own that names the thing and the
+// remedy.
 #include "softhsm_token.hpp"
 
 #include "seal/provider.hpp"
@@ -48,8 +49,8 @@ TEST_F(Pkcs11Errors, missing_module)
 TEST_F(Pkcs11Errors, a_module_that_is_no_library_or_no_pkcs11_library)
 {
 	const std::string text = hsm_.directory().write("not_a_library.so", "hello");
-	expect_error(open("{\"module\":\"" + text + "\",\"token\":\"seal\"}")->create_kek("kek"), ErrorCode::provider_unreachable,
-	             {text, "cannot be loaded"});
+	expect_error(open("{\"module\":\"" + text + "\",\"token\":\"seal\"}")->create_kek("kek"),
+	             ErrorCode::provider_unreachable, {text, "cannot be loaded"});
 	const std::string other = "/lib/x86_64-linux-gnu/libm.so.6";
 	if (std::filesystem::exists(other))
 		expect_error(open("{\"module\":\"" + other + "\",\"token\":\"seal\"}")->create_kek("kek"),
@@ -60,14 +61,16 @@ TEST_F(Pkcs11Errors, token_not_present_says_what_is_and_that_permissions_look_th
 {
 	expect_error(open(hsm_.config("other"))->create_kek("kek"), ErrorCode::provider_unreachable,
 	             {"token 'other' is not present", "'seal'", hsm_.serial_of("seal"), "may not read looks the same"});
-	expect_error(open(hsm_.config_text("\"serial\":\"ffff\",\"pin_file\":\"" + hsm_.pin_file() + "\""))->create_kek("kek"),
-	             ErrorCode::provider_unreachable, {"with serial 'ffff'"});
+	expect_error(
+		open(hsm_.config_text("\"serial\":\"ffff\",\"pin_file\":\"" + hsm_.pin_file() + "\""))->create_kek("kek"),
+		ErrorCode::provider_unreachable, {"with serial 'ffff'"});
 }
 
 TEST_F(Pkcs11Errors, an_ambiguous_label_asks_for_the_serial)
 {
 	hsm_.add_token("seal");
-	expect_error(open(hsm_.config("seal"))->create_kek("kek"), ErrorCode::invalid_argument, {"ambiguous", "\"serial\""});
+	expect_error(open(hsm_.config("seal"))->create_kek("kek"), ErrorCode::invalid_argument,
+	             {"ambiguous", "\"serial\""});
 }
 
 TEST_F(Pkcs11Errors, a_token_that_comes_later_is_found)
@@ -89,7 +92,8 @@ TEST_F(Pkcs11Errors, wrong_pin_is_tried_once_and_remembered)
 {
 	const std::string wrong = hsm_.directory().write("wrong", "111111\n");
 	const std::string config = hsm_.config_text("\"token\":\"seal\",\"pin_file\":\"" + wrong + "\"");
-	expect_error(open(config)->create_kek("kek"), ErrorCode::pin_incorrect, {"token 'seal'", "rejected the PIN", "pin_file"});
+	expect_error(open(config)->create_kek("kek"), ErrorCode::pin_incorrect,
+	             {"token 'seal'", "rejected the PIN", "pin_file"});
 	for (int i = 0; i < 20; ++i) // a new provider object, as after a reconnect: the memory is the process's
 		expect_error(open(config)->create_kek("kek"), ErrorCode::pin_incorrect, {"not tried again"});
 	hsm_.directory().write("wrong", "648219\n"); // corrected: works at once
@@ -132,7 +136,8 @@ TEST_F(Pkcs11Errors, pin_files_must_be_private)
 		             ErrorCode::invalid_argument, {file, "permissions", "0600"});
 	}
 	const std::string group = hsm_.directory().write("group_pin", "648219\r\n", 0640);
-	const EndpointStatus row = open(hsm_.config_text("\"token\":\"seal\",\"pin_file\":\"" + group + "\""))->check().at(0);
+	const EndpointStatus row =
+		open(hsm_.config_text("\"token\":\"seal\",\"pin_file\":\"" + group + "\""))->check().at(0);
 	EXPECT_TRUE(row.ok) << row.detail;
 	EXPECT_NE(row.detail.find("readable by its group"), std::string::npos) << row.detail;
 	expect_error(open(hsm_.config_text("\"token\":\"seal\",\"pin_file\":\"/nowhere/pin\""))->create_kek("kek"),
@@ -187,8 +192,8 @@ TEST_F(Pkcs11Errors, a_swapped_kek_under_the_same_label_and_id_does_not_verify)
 	ASSERT_TRUE(blobs);
 	hsm_.pkcs11_tool("seal", {"--delete-object", "--type", "secrkey", "--id", kek->id_hex});
 	const std::string file = hsm_.directory().write("key", std::string(32, 'x'));
-	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "kek", "--id",
-	                          kek->id_hex, "--sensitive"});
+	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "kek",
+	                          "--id", kek->id_hex, "--sensitive"});
 	expect_error(provider->unwrap(*kek, *blobs, kAad), ErrorCode::authentication_failed, {"'kek'", "does not verify"});
 }
 
@@ -205,11 +210,12 @@ TEST_F(Pkcs11Errors, unfit_keys_are_not_adopted)
 {
 	const std::string file = hsm_.directory().write("key", std::string(32, 'x'));
 	const std::string half = hsm_.directory().write("half", std::string(16, 'x'));
-	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "open", "--id", "01"});
-	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "leaves", "--id", "02",
-	                          "--sensitive", "--extractable"});
-	hsm_.pkcs11_tool("seal", {"--write-object", half, "--type", "secrkey", "--key-type", "AES:16", "--label", "short", "--id", "03",
-	                          "--sensitive"});
+	hsm_.pkcs11_tool(
+		"seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "open", "--id", "01"});
+	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "leaves",
+	                          "--id", "02", "--sensitive", "--extractable"});
+	hsm_.pkcs11_tool("seal", {"--write-object", half, "--type", "secrkey", "--key-type", "AES:16", "--label", "short",
+	                          "--id", "03", "--sensitive"});
 	ASSERT_TRUE(open(hsm_.config("seal", "\"mechanisms\":[\"aes-cbc-pad-hmac\"]"))->create_kek("kek"));
 	const auto provider = open(hsm_.config("seal"));
 	expect_error(provider->adopt_kek("open"), ErrorCode::key_unfit, {"'open'", "not sensitive"});

@@ -31,10 +31,7 @@ bool same(const Secret& a, const Secret& b)
 	return equal_constant_time(a.reveal(RevealToken{}), b.reveal(RevealToken{}));
 }
 
-std::string mechanisms(const std::string& name)
-{
-	return "\"mechanisms\":[\"" + name + "\"]";
-}
+std::string mechanisms(const std::string& name) { return "\"mechanisms\":[\"" + name + "\"]"; }
 
 const Bytes kAad = {'c', 'o', 'n', 't', 'e', 'x', 't'};
 
@@ -45,10 +42,7 @@ struct Case {
 	bool binds_context;
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c)
-{
-	return out << c.name;
-}
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
 
 class EachMechanism : public testing::TestWithParam<Case> {
 protected:
@@ -251,7 +245,8 @@ TEST_F(Pkcs11Provider, check_reports_token_mechanisms_and_latency)
 	const std::vector<EndpointStatus> rows = open(hsm_.config("seal"))->check();
 	ASSERT_EQ(rows.size(), 1u);
 	EXPECT_TRUE(rows[0].ok) << rows[0].detail;
-	EXPECT_NE(rows[0].endpoint.find("token 'seal', serial " + hsm_.serial_of("seal")), std::string::npos) << rows[0].endpoint;
+	EXPECT_NE(rows[0].endpoint.find("token 'seal', serial " + hsm_.serial_of("seal")), std::string::npos)
+		<< rows[0].endpoint;
 	EXPECT_NE(rows[0].detail.find("aes-gcm, aes-key-wrap, aes-cbc-pad-hmac"), std::string::npos) << rows[0].detail;
 	EXPECT_FALSE(rows[0].certificate_expires);
 }
@@ -259,8 +254,8 @@ TEST_F(Pkcs11Provider, check_reports_token_mechanisms_and_latency)
 TEST_F(Pkcs11Provider, adopts_a_key_that_was_imported_sensitive)
 {
 	const std::string file = hsm_.directory().write("key", std::string(32, 'k'));
-	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "own", "--id",
-	                          "0a0b", "--sensitive"});
+	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "own",
+	                          "--id", "0a0b", "--sensitive"});
 	const auto provider = open(hsm_.config("seal"));
 	Result<KekRef> kek = provider->adopt_kek("own");
 	ASSERT_TRUE(kek) << kek.error().message;
@@ -279,7 +274,8 @@ TEST_F(Pkcs11Provider, adopts_a_key_that_was_imported_sensitive)
 TEST_F(Pkcs11Provider, adopts_a_key_that_has_no_id)
 {
 	const std::string file = hsm_.directory().write("key", std::string(32, 'k'));
-	hsm_.pkcs11_tool("seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "own", "--sensitive"});
+	hsm_.pkcs11_tool(
+		"seal", {"--write-object", file, "--type", "secrkey", "--key-type", "AES:32", "--label", "own", "--sensitive"});
 	const auto provider = open(hsm_.config("seal"));
 	Result<KekRef> kek = provider->adopt_kek("own");
 	ASSERT_TRUE(kek) << kek.error().message;

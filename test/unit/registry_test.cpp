@@ -12,10 +12,7 @@ WrappedBlob blob(std::uint8_t fill)
 	return {WrapMechanism::pkcs11_aes_gcm, Bytes(12, fill), Bytes(48, static_cast<std::uint8_t>(fill + 1))};
 }
 
-ProviderDef sample_provider()
-{
-	return {"hsm", "pkcs11", R"({"module":"/usr/lib/hsm.so","token":"seal"})", 111, 222};
-}
+ProviderDef sample_provider() { return {"hsm", "pkcs11", R"({"module":"/usr/lib/hsm.so","token":"seal"})", 111, 222}; }
 
 KeyringDef sample_keyring()
 {
@@ -42,10 +39,7 @@ KeyringDef sample_keyring()
 	return k;
 }
 
-TablespacePolicy sample_policy()
-{
-	return {16385, true, 7, CipherId::aes_128_xts, 600, "dba"};
-}
+TablespacePolicy sample_policy() { return {16385, true, 7, CipherId::aes_128_xts, 600, "dba"}; }
 
 void must_apply(Registry& registry, const RegistryChange& change)
 {
@@ -140,8 +134,9 @@ TEST(Registry, EverythingSurvivesTheFile)
 
 TEST(Registry, EveryMechanismAndCipherHasAName)
 {
-	for (const auto mechanism : {WrapMechanism::none, WrapMechanism::local_aes_gcm, WrapMechanism::pkcs11_aes_gcm,
-	                             WrapMechanism::pkcs11_aes_kw, WrapMechanism::pkcs11_cbc_hmac, WrapMechanism::kmip_aes_gcm}) {
+	for (const auto mechanism :
+	     {WrapMechanism::none, WrapMechanism::local_aes_gcm, WrapMechanism::pkcs11_aes_gcm,
+	      WrapMechanism::pkcs11_aes_kw, WrapMechanism::pkcs11_cbc_hmac, WrapMechanism::kmip_aes_gcm}) {
 		Registry r;
 		KeyringDef k = sample_keyring();
 		k.keks[0].ref.mechanism = mechanism;
@@ -187,7 +182,8 @@ TEST(Registry, ASoundDigestOverAWrongDocumentIsRefused)
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["sequence"] = -1; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["keyrings"] = 5; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["keyrings"]["7"]["keks"] = nlohmann::json::array(); }));
-	EXPECT_TRUE(refused([](nlohmann::json& d) { std::swap(d["keyrings"]["7"]["keks"][0], d["keyrings"]["7"]["keks"][1]); }));
+	EXPECT_TRUE(
+		refused([](nlohmann::json& d) { std::swap(d["keyrings"]["7"]["keks"][0], d["keyrings"]["7"]["keks"][1]); }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["keyrings"]["7"]["keys"][0]["wrapped"]["data"] = "abc"; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["keyrings"]["7"]["keys"][0]["wrapped"]["mechanism"] = "rot13"; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["keyrings"]["7"]["uuid"] = "00"; }));
@@ -271,8 +267,8 @@ TEST(Registry, NothingChangesBeforeApply)
 {
 	const Registry r = sample_registry();
 	const std::string before = r.serialise();
-	(void)r.put(sample_provider());
-	(void)r.remove("keyrings", "7");
+	(void) r.put(sample_provider());
+	(void) r.remove("keyrings", "7");
 	EXPECT_EQ(r.serialise(), before);
 }
 

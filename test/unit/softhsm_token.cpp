@@ -68,8 +68,7 @@ CommandResult run(const std::vector<std::string>& argv, const std::vector<std::s
 	close(out[0]);
 	close(err[0]);
 	int status = 0;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
 	result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	return result;
 }
@@ -108,7 +107,8 @@ SoftHsm::SoftHsm()
 void SoftHsm::add_token(const std::string& label, const std::string& pin)
 {
 	const CommandResult made =
-		run({"softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "87654321", "--pin", pin}, {environment()});
+		run({"softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "87654321", "--pin", pin},
+	        {environment()});
 	if (made.exit_code != 0)
 		fail("softhsm2-util could not make a token: " + made.output + made.errors);
 }
@@ -138,7 +138,8 @@ std::string SoftHsm::serial_of(const std::string& label) const
 
 std::string SoftHsm::config(const std::string& token, const std::string& extra) const
 {
-	return config_text("\"token\":\"" + token + "\",\"pin_file\":\"" + pin_file() + "\"" + (extra.empty() ? "" : ",") + extra);
+	return config_text("\"token\":\"" + token + "\",\"pin_file\":\"" + pin_file() + "\"" + (extra.empty() ? "" : ",") +
+	                   extra);
 }
 
 std::string SoftHsm::config_text(const std::string& members) const
@@ -149,7 +150,8 @@ std::string SoftHsm::config_text(const std::string& members) const
 
 CommandResult SoftHsm::pkcs11_tool(const std::string& token, const std::vector<std::string>& arguments) const
 {
-	std::vector<std::string> argv = {"pkcs11-tool", "--module", kSoftHsmModule, "--token-label", token, "--login", "--pin", kPin};
+	std::vector<std::string> argv = {"pkcs11-tool", "--module", kSoftHsmModule, "--token-label",
+	                                 token,         "--login",  "--pin",        kPin};
 	argv.insert(argv.end(), arguments.begin(), arguments.end());
 	CommandResult result = run(argv, {environment()});
 	if (result.exit_code != 0)

@@ -1,5 +1,5 @@
-// A SoftHSM token of a test's own, in a temporary directory that goes with it. The test fails, with the command that installs
-// what is missing, when SoftHSM is not there.
+// A SoftHSM token of a test's own, in a temporary directory that goes with it. The test fails, with the command that
+// installs what is missing, when SoftHSM is not there.
 #pragma once
 
 #include <string>
@@ -35,7 +35,8 @@ public:
 	SoftHsm(); // configuration and an empty token directory
 	void add_token(const std::string& label, const std::string& pin = "648219");
 	std::string serial_of(const std::string& label) const;
-	// {"module":..., "token":label, "pin_file":..., "environment":{"SOFTHSM2_CONF":...}} with `extra` members ("\"a\":1") added.
+	// {"module":..., "token":label, "pin_file":..., "environment":{"SOFTHSM2_CONF":...}} with `extra` members
+	// ("\"a\":1") added.
 	std::string config(const std::string& token, const std::string& extra = "") const;
 	std::string config_text(const std::string& members) const; // the members as given, module and environment added
 	CommandResult pkcs11_tool(const std::string& token, const std::vector<std::string>& arguments) const;

@@ -1,5 +1,5 @@
-// A power cut leaves any mixture of the old and the new sectors of a page. Claim: the mixture of two sealed pages opens to exactly
-// the same mixture of the two plain pages, so encryption makes a torn page neither better nor worse.
+// A power cut leaves any mixture of the old and the new sectors of a page. Claim: the mixture of two sealed pages opens
+// to exactly the same mixture of the two plain pages, so encryption makes a torn page neither better nor worse.
 #include "sample_page.hpp"
 
 #include "seal/page_cipher.hpp"
@@ -29,7 +29,8 @@ protected:
 
 	void SetUp() override { ASSERT_TRUE(cipher_.init(GetParam(), sample_seed(17).data())); }
 
-	void expect_same_mixture(const Page& old_plain, const Page& new_plain, std::size_t sector_size, std::uint64_t new_sectors)
+	void expect_same_mixture(const Page& old_plain, const Page& new_plain, std::size_t sector_size,
+	                         std::uint64_t new_sectors)
 	{
 		Page old_sealed, new_sealed;
 		ASSERT_TRUE(cipher_.seal(old_plain.data(), old_sealed.data(), kBlock, ForkClass::main, 5));

@@ -1,5 +1,5 @@
-// Reads "name = value" blocks of CAVP response files and of the RFC vector files beside them. A block ends at an empty line or
-// where a count begins; "[name = value]" and "[WORD]" lines are sections and apply to the blocks that follow.
+// Reads "name = value" blocks of CAVP response files and of the RFC vector files beside them. A block ends at an empty
+// line or where a count begins; "[name = value]" and "[WORD]" lines are sections and apply to the blocks that follow.
 #pragma once
 
 #include "seal/bytes.hpp"

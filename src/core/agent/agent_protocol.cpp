@@ -5,10 +5,7 @@ namespace seal {
 
 namespace {
 
-Error malformed(const char* what)
-{
-	return {ErrorCode::protocol, std::string("malformed ") + what};
-}
+Error malformed(const char* what) { return {ErrorCode::protocol, std::string("malformed ") + what}; }
 
 void put(Writer& w, const KekRef& kek)
 {

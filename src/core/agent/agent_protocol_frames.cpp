@@ -24,7 +24,8 @@ Error system_error(const char* what, int error)
 Status wait_for(int fd, short events, Deadline deadline)
 {
 	for (;;) {
-		const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+		const auto left =
+			std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
 		if (left <= 0)
 			return Error{ErrorCode::timeout, "the deadline passed while exchanging a message with the key agent"};
 		pollfd p{fd, events, 0};
@@ -45,10 +46,7 @@ ssize_t write_some(int fd, ByteView data)
 	return write(fd, data.data(), std::min<std::size_t>(data.size(), PIPE_BUF));
 }
 
-bool transient(int error)
-{
-	return error == EINTR || error == EAGAIN || error == EWOULDBLOCK;
-}
+bool transient(int error) { return error == EINTR || error == EAGAIN || error == EWOULDBLOCK; }
 
 Status write_all(int fd, ByteView data, Deadline deadline)
 {

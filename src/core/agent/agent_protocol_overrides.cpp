@@ -25,7 +25,8 @@ Result<std::string> merge_overrides(const std::string& provider_name, const std:
 		return invalid("the overrides of provider \"" + provider_name + "\" are not a JSON object");
 	std::optional<Json> config = json_parse(config_json);
 	if (!config || !config->is_object())
-		return Error{ErrorCode::invalid_argument, "the configuration of provider \"" + provider_name + "\" is not a JSON object"};
+		return Error{ErrorCode::invalid_argument,
+		             "the configuration of provider \"" + provider_name + "\" is not a JSON object"};
 	for (const auto& [name, value] : own->items()) {
 		if (value.is_null())
 			config->erase(name);

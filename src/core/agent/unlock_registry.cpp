@@ -1,8 +1,8 @@
 // Unlocking at start: every keyring key of every keyring, by the KEK versions that the registry names.
 //
-// A KEK is proven before it is used: it must open its check value, and the value must have the recorded digest. So "the KEK was
-// replaced" (key_mismatch) is told apart from "a wrapped key is damaged" (corrupt). One provider object, hence one session, per
-// provider name. The first failure ends it: a server with half of its keys must not start.
+// A KEK is proven before it is used: it must open its check value, and the value must have the recorded digest. So
+// "the KEK was replaced" (key_mismatch) is told apart from "a wrapped key is damaged" (corrupt). One provider object,
+// hence one session, per provider name. The first failure ends it: a server with half of its keys must not start.
 #include "seal/agent_protocol.hpp"
 #include "seal/crypto.hpp"
 
@@ -31,8 +31,9 @@ public:
 		for (std::uint32_t version : needed) {
 			const KekVersion* kek = find_kek(keyring, version);
 			if (!kek)
-				return Error(ErrorCode::corrupt, "keyring '" + keyring.name + "' names version " + std::to_string(version) +
-				                                     " of its key-encryption key, which the registry does not hold",
+				return Error(ErrorCode::corrupt,
+				             "keyring '" + keyring.name + "' names version " + std::to_string(version) +
+				                 " of its key-encryption key, which the registry does not hold",
 				             "Restore pg_seal/registry from a backup or a standby.");
 			Status status = unlock_under(keyring, *kek, out);
 			if (!status)
@@ -52,7 +53,8 @@ private:
 
 	static Error named(const KeyringDef& keyring, const KekVersion& kek, const Error& error)
 	{
-		return {error.code, "keyring '" + keyring.name + "', provider '" + kek.provider + "': " + error.message, error.hint};
+		return {error.code, "keyring '" + keyring.name + "', provider '" + kek.provider + "': " + error.message,
+		        error.hint};
 	}
 
 	Result<Provider*> provider(const std::string& name)
@@ -100,10 +102,13 @@ private:
 	static Status prove(Provider& device, const KeyringDef& keyring, const KekVersion& kek)
 	{
 		const Error mismatch(ErrorCode::key_mismatch,
-		                     "the key-encryption key '" + kek.ref.label + "' in the provider is not the one that wrapped this "
-		                     "keyring's keys (version " + std::to_string(kek.version) + ")",
+		                     "the key-encryption key '" + kek.ref.label +
+		                         "' in the provider is not the one that wrapped this "
+		                         "keyring's keys (version " +
+		                         std::to_string(kek.version) + ")",
 		                     "Point the provider at the token that holds the original key, or put that key back.");
-		Result<std::vector<Secret>> value = device.unwrap(kek.ref, {&kek.check, 1}, kek_check_aad(keyring.uuid_hex, kek.version));
+		Result<std::vector<Secret>> value =
+			device.unwrap(kek.ref, {&kek.check, 1}, kek_check_aad(keyring.uuid_hex, kek.version));
 		if (!value)
 			return value.error().code == ErrorCode::authentication_failed ? mismatch : value.error();
 		std::uint8_t digest[kSha256Size];

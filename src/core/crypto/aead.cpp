@@ -8,10 +8,7 @@
 
 namespace seal {
 
-static bool too_long(std::size_t size) noexcept
-{
-	return size > INT_MAX;
-}
+static bool too_long(std::size_t size) noexcept { return size > INT_MAX; }
 
 static bool seal_with(EVP_CIPHER_CTX* ctx, const std::uint8_t* key, const std::uint8_t* nonce, ByteView aad,
                       ByteView plaintext, std::uint8_t* out) noexcept
@@ -22,18 +19,20 @@ static bool seal_with(EVP_CIPHER_CTX* ctx, const std::uint8_t* key, const std::u
 		return false;
 	if (!aad.empty() && EVP_EncryptUpdate(ctx, nullptr, &n, aad.data(), static_cast<int>(aad.size())) != 1)
 		return false;
-	if (!plaintext.empty() && EVP_EncryptUpdate(ctx, out, &n, plaintext.data(), static_cast<int>(plaintext.size())) != 1)
+	if (!plaintext.empty() &&
+	    EVP_EncryptUpdate(ctx, out, &n, plaintext.data(), static_cast<int>(plaintext.size())) != 1)
 		return false;
 	return EVP_EncryptFinal_ex(ctx, tag, &n) == 1 &&
 	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, kAeadTagSize, tag) == 1;
 }
 
-static bool open_with(EVP_CIPHER_CTX* ctx, const std::uint8_t* key, const std::uint8_t* nonce, ByteView aad, ByteView sealed,
-                      MutableBytes out) noexcept
+static bool open_with(EVP_CIPHER_CTX* ctx, const std::uint8_t* key, const std::uint8_t* nonce, ByteView aad,
+                      ByteView sealed, MutableBytes out) noexcept
 {
 	int n = 0;
 	std::uint8_t end[16]; // GCM's final call writes nothing, but needs a place
-	std::uint8_t* const tag = const_cast<std::uint8_t*>(sealed.data()) + out.size(); // read only, whatever the type says
+	std::uint8_t* const tag =
+		const_cast<std::uint8_t*>(sealed.data()) + out.size(); // read only, whatever the type says
 	if (EVP_DecryptInit_ex2(ctx, evp::algorithms().aes_256_gcm, key, nonce, nullptr) != 1)
 		return false;
 	if (!aad.empty() && EVP_DecryptUpdate(ctx, nullptr, &n, aad.data(), static_cast<int>(aad.size())) != 1)
@@ -57,8 +56,8 @@ bool aead_seal(const std::uint8_t key[kAeadKeySize], const std::uint8_t nonce[kA
 	return false;
 }
 
-bool aead_open(const std::uint8_t key[kAeadKeySize], const std::uint8_t nonce[kAeadNonceSize], ByteView aad, ByteView sealed,
-               MutableBytes out) noexcept
+bool aead_open(const std::uint8_t key[kAeadKeySize], const std::uint8_t nonce[kAeadNonceSize], ByteView aad,
+               ByteView sealed, MutableBytes out) noexcept
 {
 	if (!evp::algorithms().complete || sealed.size() < kAeadTagSize || out.size() != sealed.size() - kAeadTagSize ||
 	    too_long(aad.size()) || too_long(sealed.size()))

@@ -12,7 +12,8 @@ bool sha256(ByteView data, std::uint8_t digest[kSha256Size]) noexcept
 {
 	const evp::Algorithms& a = evp::algorithms();
 	unsigned int size = 0;
-	return a.complete && EVP_Digest(data.data(), data.size(), digest, &size, a.sha256, nullptr) == 1 && size == kSha256Size;
+	return a.complete && EVP_Digest(data.data(), data.size(), digest, &size, a.sha256, nullptr) == 1 &&
+	       size == kSha256Size;
 }
 
 bool hmac_sha256(ByteView key, ByteView data, std::uint8_t mac[kSha256Size]) noexcept

@@ -1,5 +1,6 @@
-// OpenSSL algorithms and handles, fetched once per process image and never freed: fetching costs microseconds and locks, and
-// the page path may need an algorithm at any time until the process is gone. The handles are immutable and survive a fork.
+// OpenSSL algorithms and handles, fetched once per process image and never freed: fetching costs microseconds and
+// locks, and the page path may need an algorithm at any time until the process is gone. The handles are immutable and
+// survive a fork.
 #pragma once
 
 #include <openssl/evp.h>

@@ -43,12 +43,9 @@ void store_flags(std::uint8_t* page, std::uint16_t flags) noexcept
 } // namespace
 
 PageCipher::PageCipher(PageCipher&& other) noexcept
-	: method_(std::exchange(other.method_, nullptr)),
-	  encrypt_(std::exchange(other.encrypt_, nullptr)),
-	  decrypt_(std::exchange(other.decrypt_, nullptr)),
-	  cipher_(std::exchange(other.cipher_, CipherId::none))
-{
-}
+	: method_(std::exchange(other.method_, nullptr)), encrypt_(std::exchange(other.encrypt_, nullptr)),
+	  decrypt_(std::exchange(other.decrypt_, nullptr)), cipher_(std::exchange(other.cipher_, CipherId::none))
+{}
 
 PageCipher& PageCipher::operator=(PageCipher&& other) noexcept
 {
@@ -62,10 +59,7 @@ PageCipher& PageCipher::operator=(PageCipher&& other) noexcept
 	return *this;
 }
 
-PageCipher::~PageCipher()
-{
-	release();
-}
+PageCipher::~PageCipher() { release(); }
 
 void PageCipher::release() noexcept
 {

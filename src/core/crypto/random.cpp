@@ -5,10 +5,7 @@
 
 namespace seal {
 
-bool random_bytes(MutableBytes out) noexcept
-{
-	return RAND_bytes_ex(nullptr, out.data(), out.size(), 128) == 1;
-}
+bool random_bytes(MutableBytes out) noexcept { return RAND_bytes_ex(nullptr, out.data(), out.size(), 128) == 1; }
 
 bool random_private_bytes(MutableBytes out) noexcept
 {

@@ -41,8 +41,8 @@ static bool read_dispatch(const OSSL_DISPATCH* entry, XtsMethod& method) noexcep
 static XtsMethod resolve(const char* name, std::size_t key_size) noexcept
 {
 	XtsMethod method{};
-	// Kept for ever: the reference keeps the provider, and so its functions, loaded.
 	const EVP_CIPHER* const cipher = EVP_CIPHER_fetch(nullptr, name, nullptr);
+	method.cipher = cipher;
 	if (cipher == nullptr || EVP_CIPHER_get_key_length(cipher) != static_cast<int>(key_size) ||
 	    EVP_CIPHER_get_iv_length(cipher) != static_cast<int>(kTweakSize))
 		return method;

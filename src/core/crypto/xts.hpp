@@ -1,11 +1,11 @@
-// AES-XTS data units at the least cost per call: the functions of the OpenSSL provider that EVP_CIPHER_fetch() chose, called
-// directly.
+// AES-XTS data units at the least cost per call: the functions of the OpenSSL provider that EVP_CIPHER_fetch() chose,
+// called directly.
 //
-// Why not EVP_EncryptInit_ex2() and EVP_EncryptUpdate(): a sealed page is two data units, each with its own tweak, and in OpenSSL
-// 3.0 setting a tweak through EVP looks the IV length up by name (100 to 150 ns a time, a tenth of the cipher's own time for a
-// page). EVP is a thin layer over a documented interface (provider-cipher(7): newctx, encrypt_init with a null key, update) that
-// any program may call (OSSL_PROVIDER_query_operation(3)); the cipher that runs is the very one EVP would run, in the same module
-// (also a FIPS module). seal_bench shows both ways side by side.
+// Why not EVP_EncryptInit_ex2() and EVP_EncryptUpdate(): a sealed page is two data units, each with its own tweak, and
+// in OpenSSL 3.0 setting a tweak through EVP looks the IV length up by name (100 to 150 ns a time, a tenth of the
+// cipher's own time for a page). EVP is a thin layer over a documented interface (provider-cipher(7): newctx,
+// encrypt_init with a null key, update) that any program may call (OSSL_PROVIDER_query_operation(3)); the cipher that
+// runs is the very one EVP would run, in the same module (also a FIPS module). seal_bench shows both ways side by side.
 #pragma once
 
 #include "seal/page_cipher.hpp"
@@ -21,7 +21,8 @@ struct XtsMethod {
 	OSSL_FUNC_cipher_decrypt_init_fn* decrypt_init;
 	OSSL_FUNC_cipher_update_fn* update;
 	void* provider_context;
-	std::size_t key_size; // both halves
+	const EVP_CIPHER* cipher; // a reference that is never given back: it keeps the provider and its functions loaded
+	std::size_t key_size;     // both halves
 };
 
 inline constexpr std::size_t kTweakSize = 16;

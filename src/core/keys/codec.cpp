@@ -34,10 +34,7 @@ void Writer::u64(std::uint64_t v)
 	append(b);
 }
 
-void Writer::f64(double v)
-{
-	u64(std::bit_cast<std::uint64_t>(v));
-}
+void Writer::f64(double v) { u64(std::bit_cast<std::uint64_t>(v)); }
 
 void Writer::bytes(ByteView v)
 {
@@ -45,10 +42,7 @@ void Writer::bytes(ByteView v)
 	append(v);
 }
 
-void Writer::secret(const Secret& v)
-{
-	bytes(v.reveal(RevealToken{}));
-}
+void Writer::secret(const Secret& v) { bytes(v.reveal(RevealToken{})); }
 
 ByteView Reader::take(std::size_t n) noexcept
 {
@@ -85,15 +79,9 @@ std::uint64_t Reader::u64() noexcept
 	return v;
 }
 
-double Reader::f64() noexcept
-{
-	return std::bit_cast<double>(u64());
-}
+double Reader::f64() noexcept { return std::bit_cast<double>(u64()); }
 
-ByteView Reader::bytes() noexcept
-{
-	return take(u32());
-}
+ByteView Reader::bytes() noexcept { return take(u32()); }
 
 std::string Reader::text()
 {
@@ -101,9 +89,6 @@ std::string Reader::text()
 	return {reinterpret_cast<const char*>(b.data()), b.size()};
 }
 
-Secret Reader::secret()
-{
-	return Secret::copy_of(bytes());
-}
+Secret Reader::secret() { return Secret::copy_of(bytes()); }
 
 } // namespace seal

@@ -15,15 +15,12 @@ std::optional<Json> json_parse(std::string_view text)
 	return value;
 }
 
-std::string json_print(const Json& value)
-{
-	return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+std::string json_print(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 bool is_utf8(const std::string& text)
 {
 	try {
-		(void)Json(text).dump();
+		(void) Json(text).dump();
 		return true;
 	} catch (const Json::exception&) {
 		return false;

@@ -1,4 +1,5 @@
-// JSON from text and back without exceptions for malformed input: what arrives here comes from files, WAL and configuration.
+// JSON from text and back without exceptions for malformed input: what arrives here comes from files, WAL and
+// configuration.
 #pragma once
 
 #include <nlohmann/json.hpp>

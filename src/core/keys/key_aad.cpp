@@ -8,7 +8,7 @@ static Bytes labelled(std::string_view label, const std::string& uuid_hex)
 	Bytes aad(label.begin(), label.end());
 	Bytes uuid;
 	// The registry holds 32 hex digits. Anything else yields associated data that opens nothing.
-	(void)from_hex(uuid_hex, uuid);
+	(void) from_hex(uuid_hex, uuid);
 	aad.insert(aad.end(), uuid.begin(), uuid.end());
 	return aad;
 }
@@ -30,9 +30,6 @@ Bytes kek_check_aad(const std::string& keyring_uuid_hex, std::uint32_t kek_versi
 	return with_version(labelled("pg_seal kek check v1", keyring_uuid_hex), kek_version);
 }
 
-Bytes hsm_dek_aad(const std::string& keyring_uuid_hex)
-{
-	return labelled("pg_seal hsm dek v1", keyring_uuid_hex);
-}
+Bytes hsm_dek_aad(const std::string& keyring_uuid_hex) { return labelled("pg_seal hsm dek v1", keyring_uuid_hex); }
 
 } // namespace seal

@@ -1,5 +1,5 @@
-// The pages of a key file. To PostgreSQL's tools each is an ordinary page that is full from end to end (pd_lower = pd_upper =
-// pd_special = page size): pg_checksums and base backups verify it and never take any of it for free space.
+// The pages of a key file. To PostgreSQL's tools each is an ordinary page that is full from end to end (pd_lower =
+// pd_upper = pd_special = page size): pg_checksums and base backups verify it and never take any of it for free space.
 #include "seal/key_slot.hpp"
 
 #include <cstring>
@@ -12,10 +12,7 @@ constexpr std::size_t kLowerOffset = 12, kSpecialOffset = 16, kVersionOffset = 1
 constexpr std::uint16_t kPageSizeAndVersion = kPageSize | 4; // layout version 4: PostgreSQL 8.3 and later
 constexpr std::uint32_t kKeyFileFormat = 1;
 
-void put_u16(std::uint8_t* page, std::size_t at, std::uint16_t v) noexcept
-{
-	std::memcpy(page + at, &v, sizeof v);
-}
+void put_u16(std::uint8_t* page, std::size_t at, std::uint16_t v) noexcept { std::memcpy(page + at, &v, sizeof v); }
 std::uint16_t get_u16(const std::uint8_t* page, std::size_t at) noexcept
 {
 	std::uint16_t v;

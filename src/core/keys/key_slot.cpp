@@ -27,8 +27,7 @@ struct Subkey {
 	bool ok;
 	Subkey(const std::uint8_t* keyring_key, std::string_view label) noexcept
 		: ok(hkdf_expand({keyring_key, kKeyringKeySize}, as_bytes(label), bytes))
-	{
-	}
+	{}
 	Subkey(const Subkey&) = delete;
 	~Subkey() { wipe(bytes, sizeof bytes); }
 };
@@ -61,10 +60,7 @@ void slot_dek_aad(const KeySlot& slot, bool old, std::uint8_t aad[kDekAadSize]) 
 	at[17] = form.generation;
 }
 
-bool new_dek_seed(std::uint8_t seed[kDekSeedSize]) noexcept
-{
-	return random_private_bytes({seed, kDekSeedSize});
-}
+bool new_dek_seed(std::uint8_t seed[kDekSeedSize]) noexcept { return random_private_bytes({seed, kDekSeedSize}); }
 
 bool dek_key_check(const std::uint8_t seed[kDekSeedSize], std::uint8_t check[kKeyCheckSize]) noexcept
 {
@@ -105,7 +101,8 @@ bool slot_unwrap_seed(const KeySlot& slot, bool old, const std::uint8_t keyring_
 	if (!key.ok || !aead_open(key.bytes, wrapped, aad, {wrapped + kAeadNonceSize, kDekSeedSize + kAeadTagSize},
 	                          {seed, kDekSeedSize}))
 		return false;
-	if (dek_key_check(seed, check) && equal_constant_time(check, {old ? slot.old_key_check : slot.key_check, kKeyCheckSize}))
+	if (dek_key_check(seed, check) &&
+	    equal_constant_time(check, {old ? slot.old_key_check : slot.key_check, kKeyCheckSize}))
 		return true;
 	wipe(seed, kDekSeedSize);
 	return false;

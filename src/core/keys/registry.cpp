@@ -122,8 +122,9 @@ Result<Registry> Registry::parse(std::string_view file_text)
 	if (format == root->end() || !format->is_number_unsigned())
 		return corrupt("it names no format");
 	if (format->get<std::uint64_t>() != kRegistryFormat)
-		return Error{ErrorCode::corrupt, "registry " + std::string(kRegistryPath) + " has format " + json_print(*format) +
-		                                     ", this version reads format " + std::to_string(kRegistryFormat),
+		return Error{ErrorCode::corrupt,
+		             "registry " + std::string(kRegistryPath) + " has format " + json_print(*format) +
+		                 ", this version reads format " + std::to_string(kRegistryFormat),
 		             "Run the version of pg_seal that wrote it, or a newer one."};
 	const auto sequence = root->find("sequence");
 	if (sequence == root->end() || !sequence->is_number_unsigned())
@@ -153,15 +154,9 @@ std::string Registry::serialise() const
 	return text;
 }
 
-std::uint64_t Registry::sequence() const
-{
-	return document_->sequence();
-}
+std::uint64_t Registry::sequence() const { return document_->sequence(); }
 
-std::vector<ProviderDef> Registry::providers() const
-{
-	return document_->list<ProviderDef>(kProviders);
-}
+std::vector<ProviderDef> Registry::providers() const { return document_->list<ProviderDef>(kProviders); }
 
 std::vector<KeyringDef> Registry::keyrings() const
 {
@@ -170,10 +165,7 @@ std::vector<KeyringDef> Registry::keyrings() const
 	return out;
 }
 
-std::vector<TablespacePolicy> Registry::tablespaces() const
-{
-	return document_->list<TablespacePolicy>(kTablespaces);
-}
+std::vector<TablespacePolicy> Registry::tablespaces() const { return document_->list<TablespacePolicy>(kTablespaces); }
 
 std::uint64_t Registry::counter(const std::string& name) const
 {
@@ -181,10 +173,7 @@ std::uint64_t Registry::counter(const std::string& name) const
 	return value != nullptr ? value->get<std::uint64_t>() : 0;
 }
 
-RegistryChange Registry::put(const ProviderDef& def) const
-{
-	return document_->change(kProviders, def.name, def);
-}
+RegistryChange Registry::put(const ProviderDef& def) const { return document_->change(kProviders, def.name, def); }
 RegistryChange Registry::put(const KeyringDef& def) const
 {
 	return document_->change(kKeyrings, std::to_string(def.id), def);

@@ -66,8 +66,7 @@ bool get(const Json& object, const char* name, bool& out)
 bool get(const Json& object, const char* name, std::uint32_t& out)
 {
 	const Json* const m = member(object, name);
-	if (m == nullptr || !m->is_number_unsigned() ||
-	    m->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max())
+	if (m == nullptr || !m->is_number_unsigned() || m->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max())
 		return false;
 	out = m->get<std::uint32_t>();
 	return true;
@@ -178,8 +177,8 @@ void write_key(const KeyringKey& def, Json& entry)
 }
 
 // Versions ascend: the last is current, and one is found by its number without doubt.
-template <class Version>
-bool read_versions(const Json& entry, const char* name, bool (*read_one)(const Json&, Version&), std::vector<Version>& out)
+template <class Version> bool read_versions(const Json& entry, const char* name,
+                                            bool (*read_one)(const Json&, Version&), std::vector<Version>& out)
 {
 	const Json* const list = member(entry, name);
 	if (list == nullptr || !list->is_array())
@@ -193,9 +192,8 @@ bool read_versions(const Json& entry, const char* name, bool (*read_one)(const J
 	}
 	return true;
 }
-template <class Version>
-void write_versions(const std::vector<Version>& versions, const char* name, void (*write_one)(const Version&, Json&),
-                    Json& entry)
+template <class Version> void write_versions(const std::vector<Version>& versions, const char* name,
+                                             void (*write_one)(const Version&, Json&), Json& entry)
 {
 	const Json before = entry.contains(name) ? entry[name] : Json::array();
 	Json list = Json::array();

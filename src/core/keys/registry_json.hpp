@@ -1,5 +1,5 @@
-// The entries of the registry as JSON (docs/formats.md, "Registry"). Reading checks every member it knows; writing starts from the
-// entry that is there, so that members of a newer version survive.
+// The entries of the registry as JSON (docs/formats.md, "Registry"). Reading checks every member it knows; writing
+// starts from the entry that is there, so that members of a newer version survive.
 #pragma once
 
 #include "json_text.hpp"

@@ -1,4 +1,5 @@
-// Provider kinds by name. A kind's configuration is read here once; nothing touches a device before the first operation.
+// Provider kinds by name. A kind's configuration is read here once; nothing touches a device before the first
+// operation.
 #include "pkcs11_provider.hpp"
 
 #include "seal/provider.hpp"

@@ -93,10 +93,8 @@ bool rv_is_stale(CK_RV rv) noexcept
 	case CKR_OBJECT_HANDLE_INVALID:
 	case CKR_KEY_HANDLE_INVALID:
 	case CKR_OPERATION_ACTIVE:
-	case CKR_SLOT_ID_INVALID:
-		return true;
-	default:
-		return false;
+	case CKR_SLOT_ID_INVALID: return true;
+	default: return false;
 	}
 }
 
@@ -110,16 +108,11 @@ bool rv_is_authentication(CK_RV rv) noexcept
 	case CKR_SIGNATURE_INVALID:
 	case CKR_SIGNATURE_LEN_RANGE:
 	case CKR_WRAPPED_KEY_INVALID:
-	case CKR_WRAPPED_KEY_LEN_RANGE:
-		return true;
-	default:
-		return rv_may_be_device(rv);
+	case CKR_WRAPPED_KEY_LEN_RANGE: return true;
+	default: return rv_may_be_device(rv);
 	}
 }
 
-bool rv_may_be_device(CK_RV rv) noexcept
-{
-	return rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED;
-}
+bool rv_may_be_device(CK_RV rv) noexcept { return rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED; }
 
 } // namespace seal::pkcs11

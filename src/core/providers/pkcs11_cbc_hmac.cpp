@@ -1,8 +1,10 @@
-// AES-CBC-PAD, then HMAC-SHA-256 under a second key in the token (encrypt-then-MAC), for tokens without GCM and key wrap.
+// AES-CBC-PAD, then HMAC-SHA-256 under a second key in the token (encrypt-then-MAC), for tokens without GCM and key
+// wrap.
 //
-// The MAC covers IV || ciphertext || associated data || u32 LE ciphertext length and is cut to 16 bytes (SP 800-107: at least 64
-// bits). It is computed by the token and compared here in constant time before anything is decrypted: at least one token
-// accepts an altered CBC block without complaint. A 32-byte secret takes 16 + 48 + 16 = 80 bytes, kWrappedSeedMax.
+// The MAC covers IV || ciphertext || associated data || u32 LE ciphertext length and is cut to 16 bytes (SP 800-107:
+// at least 64 bits). It is computed by the token and compared here in constant time before anything is decrypted: at
+// least one token accepts an altered CBC block without complaint. A 32-byte secret takes 16 + 48 + 16 = 80 bytes,
+// kWrappedSeedMax.
 #include "pkcs11_mechanism.hpp"
 
 #include "seal/crypto.hpp"
@@ -45,8 +47,8 @@ public:
 		out.data.assign(plain.size() + 32, 0);
 		CK_ULONG size = static_cast<CK_ULONG>(out.data.size());
 		call.function = "C_Encrypt";
-		rv = call.api->C_Encrypt(call.session, const_cast<CK_BYTE_PTR>(plain.data()), static_cast<CK_ULONG>(plain.size()),
-		                         out.data.data(), &size);
+		rv = call.api->C_Encrypt(call.session, const_cast<CK_BYTE_PTR>(plain.data()),
+		                         static_cast<CK_ULONG>(plain.size()), out.data.data(), &size);
 		if (rv != CKR_OK)
 			return rv;
 		if (size != plain.size() / 16 * 16 + 16)
@@ -84,8 +86,9 @@ public:
 		Secret buffer(cipher.size() + 32);
 		CK_ULONG size = static_cast<CK_ULONG>(buffer.size());
 		call.function = "C_Decrypt";
-		rv = call.api->C_Decrypt(call.session, const_cast<CK_BYTE_PTR>(cipher.data()), static_cast<CK_ULONG>(cipher.size()),
-		                         buffer.reveal_mutable(RevealToken{}).data(), &size);
+		rv = call.api->C_Decrypt(call.session, const_cast<CK_BYTE_PTR>(cipher.data()),
+		                         static_cast<CK_ULONG>(cipher.size()), buffer.reveal_mutable(RevealToken{}).data(),
+		                         &size);
 		if (rv != CKR_OK)
 			return rv;
 		if (size >= cipher.size() || !accepts_size(size))

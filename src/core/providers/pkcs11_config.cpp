@@ -20,7 +20,8 @@ Error bad(std::string message, std::string hint = {})
 constexpr WrapMechanism kPreference[] = {WrapMechanism::pkcs11_aes_gcm, WrapMechanism::pkcs11_aes_kw,
                                          WrapMechanism::pkcs11_cbc_hmac};
 
-constexpr char kKnown[] = "Known members are module, token, serial, uri, pin_file, pin_command, environment and mechanisms.";
+constexpr char kKnown[] =
+	"Known members are module, token, serial, uri, pin_file, pin_command, environment and mechanisms.";
 
 bool looks_like_pin(std::string_view name)
 {
@@ -118,14 +119,10 @@ Status check_whole(const Config& config)
 const char* mechanism_name(WrapMechanism mechanism) noexcept
 {
 	switch (mechanism) {
-	case WrapMechanism::pkcs11_aes_gcm:
-		return "aes-gcm";
-	case WrapMechanism::pkcs11_aes_kw:
-		return "aes-key-wrap";
-	case WrapMechanism::pkcs11_cbc_hmac:
-		return "aes-cbc-pad-hmac";
-	default:
-		return "none";
+	case WrapMechanism::pkcs11_aes_gcm: return "aes-gcm";
+	case WrapMechanism::pkcs11_aes_kw: return "aes-key-wrap";
+	case WrapMechanism::pkcs11_cbc_hmac: return "aes-cbc-pad-hmac";
+	default: return "none";
 	}
 }
 
@@ -147,8 +144,10 @@ Result<Config> parse_config(const std::string& json_text)
 	Config config;
 	config.mechanisms.assign(std::begin(kPreference), std::end(kPreference));
 	std::string uri;
-	const std::map<std::string, std::string*> texts = {
-		{"module", &config.module_path}, {"uri", &uri}, {"pin_file", &config.pin.file}, {"pin_command", &config.pin.command}};
+	const std::map<std::string, std::string*> texts = {{"module", &config.module_path},
+	                                                   {"uri", &uri},
+	                                                   {"pin_file", &config.pin.file},
+	                                                   {"pin_command", &config.pin.command}};
 	for (const auto& [name, value] : document.items()) {
 		Status status = ok_status();
 		if (const auto target = texts.find(name); target != texts.end() || name == "token" || name == "serial") {
@@ -165,9 +164,10 @@ Result<Config> parse_config(const std::string& json_text)
 			status = read_mechanisms(value, config.mechanisms);
 		} else {
 			return bad("has an unknown member '" + name + "'",
-			           looks_like_pin(name) ? "A PIN never goes into a configuration: name a file with \"pin_file\" or a "
-			                                  "command with \"pin_command\"."
-			                                : kKnown);
+			           looks_like_pin(name)
+			               ? "A PIN never goes into a configuration: name a file with \"pin_file\" or a "
+			                 "command with \"pin_command\"."
+			               : kKnown);
 		}
 		if (!status)
 			return status.error();

@@ -34,7 +34,7 @@ struct Config {
 	TokenSelector token;
 	PinSource pin;
 	Environment environment;
-	std::optional<std::string> only_label;  // a URI's `object`: no other KEK label is served
+	std::optional<std::string> only_label; // a URI's `object`: no other KEK label is served
 	std::vector<WrapMechanism> mechanisms; // in order of preference
 };
 

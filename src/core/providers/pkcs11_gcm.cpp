@@ -1,7 +1,8 @@
 // AES-GCM by C_Encrypt and C_Decrypt (SP 800-38D; PKCS#11 2.40 2.12.4).
 //
-// The IV is 12 random bytes in a buffer that the token may write to: some HSMs draw their own, so it is read back after the call.
-// Random 96-bit IVs allow 2^32 wraps per KEK; a KEK wraps keyring keys (a handful) or DEKs of an 'hsm' keyring (millions).
+// The IV is 12 random bytes in a buffer that the token may write to: some HSMs draw their own, so it is read back
+// after the call. Random 96-bit IVs allow 2^32 wraps per KEK; a KEK wraps keyring keys (a handful) or DEKs of an
+// 'hsm' keyring (millions).
 #include "pkcs11_mechanism.hpp"
 
 #include "seal/crypto.hpp"
@@ -41,8 +42,8 @@ public:
 		out.data.assign(plain.size() + 32, 0);
 		CK_ULONG size = static_cast<CK_ULONG>(out.data.size());
 		call.function = "C_Encrypt";
-		rv = call.api->C_Encrypt(call.session, const_cast<CK_BYTE_PTR>(plain.data()), static_cast<CK_ULONG>(plain.size()),
-		                         out.data.data(), &size);
+		rv = call.api->C_Encrypt(call.session, const_cast<CK_BYTE_PTR>(plain.data()),
+		                         static_cast<CK_ULONG>(plain.size()), out.data.data(), &size);
 		if (rv != CKR_OK)
 			return rv;
 		if (size != plain.size() + kTagSize || parameters.ulIvLen != kIvSize)
@@ -69,8 +70,9 @@ public:
 		Secret buffer(blob.data.size() + 32);
 		CK_ULONG size = static_cast<CK_ULONG>(buffer.size());
 		call.function = "C_Decrypt";
-		rv = call.api->C_Decrypt(call.session, const_cast<CK_BYTE_PTR>(blob.data.data()), static_cast<CK_ULONG>(blob.data.size()),
-		                         buffer.reveal_mutable(RevealToken{}).data(), &size);
+		rv = call.api->C_Decrypt(call.session, const_cast<CK_BYTE_PTR>(blob.data.data()),
+		                         static_cast<CK_ULONG>(blob.data.size()), buffer.reveal_mutable(RevealToken{}).data(),
+		                         &size);
 		if (rv != CKR_OK)
 			return rv;
 		if (size != blob.data.size() - kTagSize)

@@ -22,7 +22,8 @@ std::uint64_t name_hash(const std::string& text) noexcept
 	return hash;
 }
 
-// A directory of our own below /tmp: nobody else can put a link or a lock of theirs in our way there. -1 if it is not ours.
+// A directory of our own below /tmp: nobody else can put a link or a lock of theirs in our way there. -1 if it is not
+// ours.
 int open_directory()
 {
 	char path[64];

@@ -1,8 +1,8 @@
 // A lock between processes of one user around C_Initialize ... C_Login of one module.
 //
-// SoftHSM rewrites a token's file at each login; another process that initialises at that moment sees no token. The lock
-// is a cure for that race and for nothing else, so it is best effort: when it cannot be had in time, the caller goes on
-// without it (and repeats the search for its token). It never blocks for longer than the deadline.
+// SoftHSM rewrites a token's file at each login; another process that initialises at that moment sees no token. The
+// lock is a cure for that race and for nothing else, so it is best effort: when it cannot be had in time, the caller
+// goes on without it (and repeats the search for its token). It never blocks for longer than the deadline.
 #pragma once
 
 #include "seal/provider.hpp"

@@ -9,10 +9,7 @@ namespace {
 constexpr std::size_t kIdSize = 16;
 constexpr CK_ULONG kKeyBytes = 32;
 
-std::string quoted(const std::string& text)
-{
-	return "'" + text + "'";
-}
+std::string quoted(const std::string& text) { return "'" + text + "'"; }
 
 Result<std::vector<CK_OBJECT_HANDLE>> find(KekContext& context, Template search)
 {
@@ -74,8 +71,9 @@ std::string unfitness(const KeyFacts& facts)
 	return {};
 }
 
-constexpr char kFitHint[] = "A key-encryption key is an AES-256 secret key with CKA_SENSITIVE and without CKA_EXTRACTABLE: let "
-							"create_keyring() make it (create_kek => true), or make such a key by the token's own software.";
+constexpr char kFitHint[] =
+	"A key-encryption key is an AES-256 secret key with CKA_SENSITIVE and without CKA_EXTRACTABLE: let "
+	"create_keyring() make it (create_kek => true), or make such a key by the token's own software.";
 
 enum class Shape { full, plain }; // plain: only attributes that every token knows
 
@@ -167,9 +165,11 @@ Attempt attempt_kek(Call& call, const Mechanism& mechanism, const std::string& l
 		attempt.reason = std::string(call.function) + " gives " + rv_text(rv);
 		return attempt;
 	};
-	CK_RV rv = generate(call, CKM_AES_KEY_GEN, [&](Shape s) { return kek_template(mechanism, label, id, s); }, attempt.keys.kek);
+	CK_RV rv = generate(
+		call, CKM_AES_KEY_GEN, [&](Shape s) { return kek_template(mechanism, label, id, s); }, attempt.keys.kek);
 	if (rv == CKR_OK && mechanism.needs_mac_key())
-		rv = generate(call, CKM_GENERIC_SECRET_KEY_GEN, [&](Shape s) { return mac_template(label, id, s); }, attempt.keys.mac);
+		rv = generate(
+			call, CKM_GENERIC_SECRET_KEY_GEN, [&](Shape s) { return mac_template(label, id, s); }, attempt.keys.mac);
 	if (rv != CKR_OK)
 		return failed(rv);
 	for (CK_OBJECT_HANDLE handle : {attempt.keys.kek, attempt.keys.mac}) {
@@ -194,8 +194,8 @@ struct TrialSession {
 	CK_RV rv;
 	TrialSession(const KekContext& context) : call{context.call.api, 0, "C_OpenSession"}
 	{
-		rv = call.api->C_OpenSession(context.session.token().slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr,
-		                             &call.session);
+		rv = call.api->C_OpenSession(context.session.token().slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr,
+		                             nullptr, &call.session);
 	}
 	TrialSession(const TrialSession&) = delete;
 	TrialSession& operator=(const TrialSession&) = delete;
@@ -214,7 +214,8 @@ Result<CK_OBJECT_HANDLE> one_kek(KekContext& context, const std::string& name, s
 		return Error(ErrorCode::key_missing, "key " + name + " is not in " + context.session.place(),
 		             "Check the label, and that this is the token in which the key was made.");
 	return Error(ErrorCode::key_unfit,
-	             "key " + name + " is ambiguous: " + std::to_string(found.size()) + " keys in " + context.session.place(),
+	             "key " + name + " is ambiguous: " + std::to_string(found.size()) + " keys in " +
+	                 context.session.place(),
 	             "Give each key a label of its own.");
 }
 
@@ -223,7 +224,8 @@ Result<CK_OBJECT_HANDLE> one_kek(KekContext& context, const std::string& name, s
 Error KekContext::failed(CK_RV code) const
 {
 	rv = code;
-	return {ErrorCode::provider_unreachable, std::string(call.function) + " failed in " + session.place() + ": " + rv_text(code),
+	return {ErrorCode::provider_unreachable,
+	        std::string(call.function) + " failed in " + session.place() + ": " + rv_text(code),
 	        "Check that the device is connected and healthy; its own log may say more."};
 }
 
@@ -253,7 +255,8 @@ Result<KekHandles> locate_kek(KekContext& context, const KekRef& kek)
 	const Mechanism* mechanism = find_mechanism(kek.mechanism);
 	Bytes id;
 	if (!mechanism || !from_hex(kek.id_hex, id))
-		return Error(ErrorCode::invalid_argument, "the reference to key " + quoted(kek.label) + " is not one of a PKCS#11 provider");
+		return Error(ErrorCode::invalid_argument,
+		             "the reference to key " + quoted(kek.label) + " is not one of a PKCS#11 provider");
 	Template search = secret_keys();
 	search.number(CKA_KEY_TYPE, CKK_AES);
 	if (id.empty())
@@ -267,8 +270,8 @@ Result<KekHandles> locate_kek(KekContext& context, const KekRef& kek)
 		Result<std::vector<CK_OBJECT_HANDLE>> namesakes = find_by_label(context, kek.label);
 		if (namesakes && !namesakes->empty())
 			return Error(ErrorCode::key_missing,
-			             "key " + quoted(kek.label) + " with id " + kek.id_hex + " is not in " + context.session.place() +
-			                 "; a key of that label with another id is",
+			             "key " + quoted(kek.label) + " with id " + kek.id_hex + " is not in " +
+			                 context.session.place() + "; a key of that label with another id is",
 			             "Put the original key back: another key of the same label cannot open what this one wrapped.");
 	}
 	Result<CK_OBJECT_HANDLE> handle =
@@ -296,7 +299,8 @@ Result<KekRef> generate_kek(KekContext& context, const std::string& label, bool 
 	if (!namesakes)
 		return namesakes.error();
 	if (!namesakes->empty() && !allow_same_label)
-		return Error(ErrorCode::already_exists, "a key " + quoted(label) + " exists already in " + context.session.place(),
+		return Error(ErrorCode::already_exists,
+		             "a key " + quoted(label) + " exists already in " + context.session.place(),
 		             "Choose another label (kek => ...), or adopt the existing key with create_kek => false.");
 	std::string reasons;
 	for (WrapMechanism candidate : preference) {
@@ -324,7 +328,8 @@ Result<KekRef> generate_kek(KekContext& context, const std::string& label, bool 
 		}
 		if (attempt.refused)
 			return Error(ErrorCode::key_unfit,
-			             "the key that " + context.session.place() + " generated " + attempt.reason + "; it was destroyed",
+			             "the key that " + context.session.place() + " generated " + attempt.reason +
+			                 "; it was destroyed",
 			             "The token does not protect keys as required: change its policy, or use another token.");
 		if (rv_is_stale(attempt.rv)) {
 			context.call.function = trial.call.function;
@@ -332,11 +337,13 @@ Result<KekRef> generate_kek(KekContext& context, const std::string& label, bool 
 		}
 		reasons += ": " + attempt.reason;
 	}
-	return Error(ErrorCode::unsupported, context.session.place() + " offers no usable wrapping mechanism (" + reasons + ")",
+	return Error(ErrorCode::unsupported,
+	             context.session.place() + " offers no usable wrapping mechanism (" + reasons + ")",
 	             "Enable AES-GCM, AES-KEY-WRAP, or AES-CBC-PAD with SHA256-HMAC for this token and user.");
 }
 
-Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label, const std::vector<WrapMechanism>& preference)
+Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label,
+                                  const std::vector<WrapMechanism>& preference)
 {
 	Result<std::vector<CK_OBJECT_HANDLE>> namesakes = find_by_label(context, label);
 	if (!namesakes)
@@ -348,7 +355,8 @@ Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label,
 	if (const CK_RV rv = read_facts(context.call, *handle, facts); rv != CKR_OK)
 		return context.failed(rv);
 	if (const std::string why = unfitness(facts); !why.empty())
-		return Error(ErrorCode::key_unfit, "key " + quoted(label) + " in " + context.session.place() + " " + why, kFitHint);
+		return Error(ErrorCode::key_unfit, "key " + quoted(label) + " in " + context.session.place() + " " + why,
+		             kFitHint);
 	const KekRef base{label, to_hex(facts.id), WrapMechanism::none};
 	if (!facts.id.empty()) {
 		Template search = secret_keys();
@@ -357,7 +365,8 @@ Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label,
 		if (!same_id)
 			return same_id.error();
 		if (same_id->size() != 1)
-			return Error(ErrorCode::key_unfit, "key " + quoted(label) + " shares its id with another key in " + context.session.place(),
+			return Error(ErrorCode::key_unfit,
+			             "key " + quoted(label) + " shares its id with another key in " + context.session.place(),
 			             "Give each key an id of its own.");
 	}
 	std::string reasons;
@@ -373,8 +382,9 @@ Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label,
 		}
 		KekHandles keys{*handle, CK_INVALID_HANDLE};
 		if (mechanism.needs_mac_key()) {
-			Result<std::optional<CK_OBJECT_HANDLE>> mac =
-				facts.id.empty() ? Result<std::optional<CK_OBJECT_HANDLE>>(std::nullopt) : find_mac_key(context, facts.id);
+			Result<std::optional<CK_OBJECT_HANDLE>> mac = facts.id.empty()
+			                                                  ? Result<std::optional<CK_OBJECT_HANDLE>>(std::nullopt)
+			                                                  : find_mac_key(context, facts.id);
 			if (!mac)
 				return mac.error();
 			if (!*mac) {
@@ -392,9 +402,10 @@ Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label,
 			return context.failed(rv);
 		reasons += ": " + std::string(trial.call.function) + " gives " + rv_text(rv);
 	}
-	return Error(ErrorCode::unsupported,
-	             "key " + quoted(label) + " in " + context.session.place() + " cannot wrap keys (" + reasons + ")",
-	             "Give the key CKA_ENCRYPT and CKA_DECRYPT (or CKA_WRAP and CKA_UNWRAP), or let create_keyring() make one.");
+	return Error(
+		ErrorCode::unsupported,
+		"key " + quoted(label) + " in " + context.session.place() + " cannot wrap keys (" + reasons + ")",
+		"Give the key CKA_ENCRYPT and CKA_DECRYPT (or CKA_WRAP and CKA_UNWRAP), or let create_keyring() make one.");
 }
 
 } // namespace seal::pkcs11

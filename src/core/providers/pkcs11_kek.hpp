@@ -1,7 +1,8 @@
-// KEKs in a token: making one, taking over an existing one, finding the one that a KekRef names, and proving that it works.
+// KEKs in a token: making one, taking over an existing one, finding the one that a KekRef names, and proving that it
+// works.
 //
-// Invariant: a KEK that passes here is AES-256, sensitive and not extractable; one made here is also local, always sensitive and
-// never extractable, by what the token itself says after creation.
+// Invariant: a KEK that passes here is AES-256, sensitive and not extractable; one made here is also local, always
+// sensitive and never extractable, by what the token itself says after creation.
 //
 // A function that fails by a Cryptoki call stores its code in `rv` (CKR_OK when the failure is not the token's).
 #pragma once
@@ -26,7 +27,8 @@ Result<KekHandles> locate_kek(KekContext& context, const KekRef& kek);
 Result<KekRef> generate_kek(KekContext& context, const std::string& label, bool allow_same_label,
                             const std::vector<WrapMechanism>& preference);
 // key_missing, key_unfit, unsupported.
-Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label, const std::vector<WrapMechanism>& preference);
+Result<KekRef> adopt_existing_kek(KekContext& context, const std::string& label,
+                                  const std::vector<WrapMechanism>& preference);
 
 // Wraps and unwraps a random secret, and sees an altered blob refused. CKR_OK, or the code of the failure.
 CK_RV try_mechanism(Call& call, const Mechanism& mechanism, const KekHandles& keys);

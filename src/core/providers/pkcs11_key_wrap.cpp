@@ -1,9 +1,9 @@
 // AES-KEY-WRAP (RFC 3394) by C_WrapKey and C_UnwrapKey.
 //
-// These calls work on objects, so the secret becomes a session object for the length of one call: imported extractable to be
-// wrapped, unwrapped into an extractable one to be read, and destroyed. It never becomes a token object. The secret is a key
-// that lives in the server's memory anyway; the KEK stays non-extractable. RFC 3394 carries no associated data: the caller
-// binds the context by a MAC of its own.
+// These calls work on objects, so the secret becomes a session object for the length of one call: imported
+// extractable to be wrapped, unwrapped into an extractable one to be read, and destroyed. It never becomes a token
+// object. The secret is a key that lives in the server's memory anyway; the KEK stays non-extractable. RFC 3394
+// carries no associated data: the caller binds the context by a MAC of its own.
 #include "pkcs11_mechanism.hpp"
 
 namespace seal::pkcs11 {
@@ -79,7 +79,8 @@ public:
 		if (rv != CKR_OK)
 			return rv;
 		Secret value(blob.data.size() + 32);
-		CK_ATTRIBUTE attribute = {CKA_VALUE, value.reveal_mutable(RevealToken{}).data(), static_cast<CK_ULONG>(value.size())};
+		CK_ATTRIBUTE attribute = {CKA_VALUE, value.reveal_mutable(RevealToken{}).data(),
+		                          static_cast<CK_ULONG>(value.size())};
 		call.function = "C_GetAttributeValue";
 		rv = call.api->C_GetAttributeValue(call.session, object.handle, &attribute, 1);
 		if (rv != CKR_OK)

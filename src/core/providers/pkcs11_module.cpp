@@ -19,7 +19,8 @@ Status set_variable(const std::string& name, const std::optional<std::string>& v
 {
 	const int rc = value ? setenv(name.c_str(), value->c_str(), 1) : unsetenv(name.c_str());
 	if (rc != 0)
-		return Error(ErrorCode::io_error, "could not set the environment variable " + name + ": " + std::strerror(errno));
+		return Error(ErrorCode::io_error,
+		             "could not set the environment variable " + name + ": " + std::strerror(errno));
 	return ok_status();
 }
 
@@ -32,8 +33,9 @@ Result<Module*> Module::load(const std::string& path, const Environment& environ
 		return known->second;
 
 	if (access(path.c_str(), R_OK) != 0)
-		return unusable(path, std::string("cannot be read: ") + std::strerror(errno),
-		                "Check the path in the provider's \"module\", and that the token's software is installed on this machine.");
+		return unusable(
+			path, std::string("cannot be read: ") + std::strerror(errno),
+			"Check the path in the provider's \"module\", and that the token's software is installed on this machine.");
 	Module* module = new Module(path, nullptr);
 	if (Status set = module->set_environment(environment); !set) {
 		delete module;
@@ -50,8 +52,9 @@ Result<Module*> Module::load(const std::string& path, const Environment& environ
 		if (!library)
 			return unusable(path, std::string("cannot be loaded: ") + (why ? why : "unknown reason"),
 			                "Check that the token's software is complete and made for this processor.");
-		return unusable(path, "is no PKCS#11 library" + (get_list ? ": C_GetFunctionList gives " + rv_text(rv) : std::string()),
-		                "Check the path in the provider's \"module\".");
+		return unusable(
+			path, "is no PKCS#11 library" + (get_list ? ": C_GetFunctionList gives " + rv_text(rv) : std::string()),
+			"Check the path in the provider's \"module\".");
 	}
 	loaded->emplace(path, module);
 	return module;
@@ -105,9 +108,10 @@ Status Module::reinitialise()
 	if (rv == CKR_CANT_LOCK || rv == CKR_ARGUMENTS_BAD)
 		rv = api_->C_Initialize(nullptr);
 	if (rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED)
-		return unusable(path_, "cannot be initialised: " + rv_text(rv),
-		                "Check the module's own configuration (its files, and \"environment\" in the provider) and that the "
-		                "server's operating system user may read it.");
+		return unusable(
+			path_, "cannot be initialised: " + rv_text(rv),
+			"Check the module's own configuration (its files, and \"environment\" in the provider) and that the "
+			"server's operating system user may read it.");
 	initialised_ = true;
 	return ok_status();
 }

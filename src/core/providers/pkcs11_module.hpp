@@ -1,7 +1,7 @@
 // A loaded PKCS#11 library. One per path and process, never unloaded: vendor libraries keep threads and exit handlers.
 //
-// Every session of a module dies when it is initialised again; that is counted as `epoch`, and a Session whose epoch is not
-// the module's forgets its handle and connects anew. The module is initialised again when
+// Every session of a module dies when it is initialised again; that is counted as `epoch`, and a Session whose epoch
+// is not the module's forgets its handle and connects anew. The module is initialised again when
 //   - a provider brings another environment (SoftHSM reads its configuration in C_Initialize, not later),
 //   - a token is looked for that came after C_Initialize,
 //   - another PIN must be proven while the process is logged in (PKCS#11 would answer "already logged in" to any PIN).

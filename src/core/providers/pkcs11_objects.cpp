@@ -55,7 +55,8 @@ CK_RV find_objects(Call& call, Template& search, std::vector<CK_OBJECT_HANDLE>& 
 namespace {
 
 // One attribute at a time: a list that holds one attribute unknown to the token fails as a whole on some tokens.
-CK_RV get(Call& call, CK_OBJECT_HANDLE key, CK_ATTRIBUTE_TYPE type, void* buffer, CK_ULONG size, std::optional<CK_ULONG>& got)
+CK_RV get(Call& call, CK_OBJECT_HANDLE key, CK_ATTRIBUTE_TYPE type, void* buffer, CK_ULONG size,
+          std::optional<CK_ULONG>& got)
 {
 	CK_ATTRIBUTE attribute = {type, buffer, size};
 	call.function = "C_GetAttributeValue";
@@ -74,7 +75,7 @@ CK_RV read_facts(Call& call, CK_OBJECT_HANDLE key, KeyFacts& out)
 {
 	std::optional<CK_ULONG> size;
 	const std::pair<CK_ATTRIBUTE_TYPE, std::optional<CK_ULONG>*> numbers[] = {{CKA_KEY_TYPE, &out.key_type},
-	                                                                           {CKA_VALUE_LEN, &out.value_len}};
+	                                                                          {CKA_VALUE_LEN, &out.value_len}};
 	for (const auto& [type, target] : numbers) {
 		CK_ULONG value = 0;
 		if (const CK_RV rv = get(call, key, type, &value, sizeof value, size); rv != CKR_OK)
@@ -83,11 +84,16 @@ CK_RV read_facts(Call& call, CK_OBJECT_HANDLE key, KeyFacts& out)
 			*target = value;
 	}
 	const std::pair<CK_ATTRIBUTE_TYPE, std::optional<bool>*> flags[] = {
-		{CKA_TOKEN, &out.on_token},           {CKA_SENSITIVE, &out.sensitive},
-		{CKA_EXTRACTABLE, &out.extractable},  {CKA_ALWAYS_SENSITIVE, &out.always_sensitive},
-		{CKA_LOCAL, &out.local},              {CKA_NEVER_EXTRACTABLE, &out.never_extractable},
-		{CKA_ENCRYPT, &out.encrypt},          {CKA_DECRYPT, &out.decrypt},
-		{CKA_WRAP, &out.wrap},                {CKA_UNWRAP, &out.unwrap},
+		{CKA_TOKEN, &out.on_token},
+		{CKA_SENSITIVE, &out.sensitive},
+		{CKA_EXTRACTABLE, &out.extractable},
+		{CKA_ALWAYS_SENSITIVE, &out.always_sensitive},
+		{CKA_LOCAL, &out.local},
+		{CKA_NEVER_EXTRACTABLE, &out.never_extractable},
+		{CKA_ENCRYPT, &out.encrypt},
+		{CKA_DECRYPT, &out.decrypt},
+		{CKA_WRAP, &out.wrap},
+		{CKA_UNWRAP, &out.unwrap},
 	};
 	for (const auto& [type, target] : flags) {
 		CK_BBOOL value = CK_FALSE;

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
 #include <set>
-#include <csignal>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -34,7 +34,8 @@ struct Descriptor {
 
 int left_ms(Deadline deadline)
 {
-	const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+	const auto left =
+		std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
 	return left <= 0 ? 0 : static_cast<int>(std::min<long long>(left, 1 << 20));
 }
 
@@ -98,8 +99,10 @@ Result<pid_t> spawn_shell(const std::string& command, int output)
 		posix_spawn_file_actions_destroy(&actions);
 		return Error(ErrorCode::io_error, "could not prepare the pin command");
 	}
-	sigset_t none;
+	sigset_t none, usual;
 	sigemptyset(&none);
+	sigemptyset(&usual);
+	sigaddset(&usual, SIGPIPE); // this process ignores it, a script relies on it
 	const char* argv[] = {"/bin/sh", "-c", command.c_str(), nullptr};
 	pid_t pid = -1;
 	int rc = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
@@ -107,7 +110,10 @@ Result<pid_t> spawn_shell(const std::string& command, int output)
 	rc = rc ? rc : posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
 	rc = rc ? rc : posix_spawnattr_setpgroup(&attributes, 0);
 	rc = rc ? rc : posix_spawnattr_setsigmask(&attributes, &none);
-	rc = rc ? rc : posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
+	rc = rc ? rc : posix_spawnattr_setsigdefault(&attributes, &usual);
+	rc = rc ? rc
+	        : posix_spawnattr_setflags(&attributes,
+	                                   POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	rc = rc ? rc : posix_spawn(&pid, argv[0], &actions, &attributes, const_cast<char**>(argv), environ);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
@@ -119,8 +125,7 @@ Result<pid_t> spawn_shell(const std::string& command, int output)
 void end_group(pid_t pid)
 {
 	kill(-pid, SIGKILL);
-	while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-	}
+	while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {}
 }
 
 // Waits for the end of the process within the deadline; the status, or -1 when the time is up.
@@ -141,7 +146,8 @@ Result<Pin> run_command(const std::string& command, Deadline deadline)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) != 0)
-		return Error(ErrorCode::io_error, std::string("could not make a pipe for the pin command: ") + std::strerror(errno));
+		return Error(ErrorCode::io_error,
+		             std::string("could not make a pipe for the pin command: ") + std::strerror(errno));
 	Descriptor in(ends[0]);
 	Result<pid_t> pid = [&] {
 		Descriptor out(ends[1]);
@@ -206,7 +212,8 @@ bool pin_digest(const std::string& module_path, const std::string& serial, const
 		return false;
 	const ByteView bytes = pin.reveal(RevealToken{});
 	Secret message(module_path.size() + serial.size() + bytes.size() + 2);
-	std::uint8_t* p = message.reveal_mutable(RevealToken{}).data(); // module, 0, serial, 0, PIN: the first two hold no zero byte
+	std::uint8_t* p =
+		message.reveal_mutable(RevealToken{}).data(); // module, 0, serial, 0, PIN: the first two hold no zero byte
 	std::memcpy(p, module_path.data(), module_path.size());
 	p += module_path.size() + 1;
 	std::memcpy(p, serial.data(), serial.size());
@@ -215,14 +222,8 @@ bool pin_digest(const std::string& module_path, const std::string& serial, const
 	return hmac_sha256(process_key, message.reveal(RevealToken{}), out.data());
 }
 
-void remember_rejected_pin(const PinDigest& digest)
-{
-	rejected_pins().insert(digest);
-}
+void remember_rejected_pin(const PinDigest& digest) { rejected_pins().insert(digest); }
 
-bool pin_was_rejected(const PinDigest& digest)
-{
-	return rejected_pins().count(digest) != 0;
-}
+bool pin_was_rejected(const PinDigest& digest) { return rejected_pins().count(digest) != 0; }
 
 } // namespace seal::pkcs11

@@ -74,7 +74,8 @@ Result<std::vector<WrappedBlob>> TokenProvider::wrap(const KekRef& kek, std::spa
 		for (const Secret& secret : secrets) {
 			if (!mechanism.accepts_size(secret.size()))
 				return Error(ErrorCode::invalid_argument, std::string("a secret of ") + std::to_string(secret.size()) +
-				                                              " bytes cannot be wrapped by " + mechanism_name(kek.mechanism));
+				                                              " bytes cannot be wrapped by " +
+				                                              mechanism_name(kek.mechanism));
 			last_rv_ = mechanism.wrap(call, *keys, secret, aad, blobs.emplace_back());
 			if (last_rv_ != CKR_OK)
 				return call_failed(call, last_rv_);
@@ -96,8 +97,9 @@ Result<std::vector<Secret>> TokenProvider::unwrap(const KekRef& kek, std::span<c
 		Secrets secrets;
 		secrets.reserve(blobs.size());
 		for (const WrappedBlob& blob : blobs) {
-			last_rv_ = blob.mechanism == kek.mechanism ? mechanism.unwrap(call, *keys, blob, aad, secrets.emplace_back())
-			                                           : CKR_ENCRYPTED_DATA_INVALID;
+			last_rv_ = blob.mechanism == kek.mechanism
+			               ? mechanism.unwrap(call, *keys, blob, aad, secrets.emplace_back())
+			               : CKR_ENCRYPTED_DATA_INVALID;
 			if (last_rv_ != CKR_OK) {
 				failed = call;
 				return call_failed(call, last_rv_);
@@ -110,7 +112,8 @@ Result<std::vector<Secret>> TokenProvider::unwrap(const KekRef& kek, std::span<c
 	return result;
 }
 
-// "General error" may mean a wrong tag or a dying device: a key that wraps and unwraps something else right now is alive.
+// "General error" may mean a wrong tag or a dying device: a key that wraps and unwraps something else right now is
+// alive.
 Error TokenProvider::unwrap_failed(const KekRef& kek, const Call& call, CK_RV rv)
 {
 	bool alive = !rv_may_be_device(rv);
@@ -131,9 +134,11 @@ Error TokenProvider::unwrap_failed(const KekRef& kek, const Call& call, CK_RV rv
 	if (!alive)
 		return call_failed(call, rv);
 	return {ErrorCode::authentication_failed,
-	        "a key wrapped by '" + kek.label + "' does not verify in " + session_.place() + ": wrong key-encryption key, wrong context "
-	        "or altered bytes",
-	        "Check that the provider names the token in which this key-encryption key was made, and that its key was not replaced."};
+	        "a key wrapped by '" + kek.label + "' does not verify in " + session_.place() +
+	            ": wrong key-encryption key, wrong context "
+	            "or altered bytes",
+	        "Check that the provider names the token in which this key-encryption key was made, and that its key was "
+	        "not replaced."};
 }
 
 std::vector<EndpointStatus> TokenProvider::check()
@@ -149,8 +154,8 @@ std::vector<EndpointStatus> TokenProvider::check()
 	if (Status proven = session_.prove(); !proven)
 		return failed(proven.error());
 	const TokenInfo& token = session_.token();
-	status.endpoint = "token '" + token.label + "', serial " + token.serial + ", slot " + std::to_string(token.slot) + ", module " +
-	                  config_.module_path;
+	status.endpoint = "token '" + token.label + "', serial " + token.serial + ", slot " + std::to_string(token.slot) +
+	                  ", module " + config_.module_path;
 	const auto begin = Clock::now();
 	Status searched = with_session([&](Call& call) -> Status {
 		Template search;

@@ -1,5 +1,5 @@
-// The PKCS#11 implementation of Provider: one token, one session kept open, connected at the first call and again whenever the
-// token lost it. Not for more than one thread.
+// The PKCS#11 implementation of Provider: one token, one session kept open, connected at the first call and again
+// whenever the token lost it. Not for more than one thread.
 #pragma once
 
 #include "pkcs11_kek.hpp"

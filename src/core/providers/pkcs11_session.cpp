@@ -13,20 +13,14 @@ constexpr std::chrono::seconds kLockDeadline{3};
 constexpr std::chrono::milliseconds kTokenPatience{1000};
 constexpr int kTokenPause_ms = 50;
 
-Deadline after(std::chrono::milliseconds time)
-{
-	return std::chrono::steady_clock::now() + time;
-}
+Deadline after(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
 
 constexpr char kPinHint[] =
-	"Correct the PIN in the provider's pin_file or pin_command. A rejected PIN is not tried again: most tokens lock after a few.";
+	"Correct the PIN in the provider's pin_file or pin_command; a rejected one is not sent again.";
 
 } // namespace
 
-Session::~Session()
-{
-	close();
-}
+Session::~Session() { close(); }
 
 void Session::close() noexcept
 {
@@ -97,12 +91,14 @@ Status Session::connect(bool prove_pin)
 	return connect_locked(pin, prove_pin, after(kTokenPatience));
 }
 
-// A token may be missing for a moment (see InitLock; other programs do not take our lock), or have come after C_Initialize.
+// A token may be missing for a moment (see InitLock; other programs do not take our lock), or have come after
+// C_Initialize.
 Result<TokenInfo> Session::find_patiently(Deadline deadline)
 {
 	for (;;) {
 		Result<TokenInfo> token = find_token(*module_, config_.token);
-		if (token || token.error().code != ErrorCode::provider_unreachable || std::chrono::steady_clock::now() >= deadline)
+		if (token || token.error().code != ErrorCode::provider_unreachable ||
+		    std::chrono::steady_clock::now() >= deadline)
 			return token;
 		poll(nullptr, 0, kTokenPause_ms);
 		if (Status status = module_->reinitialise(); !status)
@@ -120,14 +116,13 @@ Status Session::connect_locked(const Pin& pin, bool prove_pin, Deadline deadline
 		return Error(ErrorCode::crypto_failure, "could not compute the digest of a PIN");
 
 	const auto login_now = module_->logins().find(token->slot);
-	const bool other_pin = login_now != module_->logins().end() && login_now->second != digest;
-	if (other_pin || (prove_pin && !current() && login_now != module_->logins().end())) {
+	if (login_now != module_->logins().end() && login_now->second != digest) { // logged in with another PIN
 		if (Status status = module_->reinitialise(); !status)
 			return status;
 		token = find_patiently(deadline);
 		if (!token)
 			return token.error();
-	} else if (current() && !broken_ && prove_pin && login_now != module_->logins().end()) {
+	} else if (prove_pin && current() && !broken_ && login_now != module_->logins().end()) {
 		CK_SESSION_INFO info{};
 		if (module_->api()->C_GetSessionInfo(handle_, &info) == CKR_OK && info.state == CKS_RW_USER_FUNCTIONS)
 			return ok_status(); // logged in, with this very PIN
@@ -151,7 +146,8 @@ Status Session::connect_locked(const Pin& pin, bool prove_pin, Deadline deadline
 Result<CK_SESSION_HANDLE> Session::open_session()
 {
 	CK_SESSION_HANDLE handle = 0;
-	CK_RV rv = module_->api()->C_OpenSession(token_.slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr, &handle);
+	CK_RV rv =
+		module_->api()->C_OpenSession(token_.slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr, &handle);
 	if (rv == CKR_TOKEN_WRITE_PROTECTED) // enough for wrapping and unwrapping
 		rv = module_->api()->C_OpenSession(token_.slot, CKF_SERIAL_SESSION, nullptr, nullptr, &handle);
 	if (rv != CKR_OK)
@@ -178,11 +174,8 @@ Status Session::login(CK_SESSION_HANDLE session, const Pin& pin, const PinDigest
 	const CK_RV rv = module_->api()->C_Login(session, CKU_USER, const_cast<CK_UTF8CHAR_PTR>(bytes.data()),
 	                                         static_cast<CK_ULONG>(bytes.size()));
 	switch (rv) {
-	case CKR_OK:
-		module_->logins()[token_.slot] = digest;
-		return ok_status();
-	case CKR_USER_ALREADY_LOGGED_IN:
-		return ok_status();
+	case CKR_OK: module_->logins()[token_.slot] = digest; return ok_status();
+	case CKR_USER_ALREADY_LOGGED_IN: return ok_status();
 	case CKR_PIN_INCORRECT:
 	case CKR_PIN_INVALID:
 	case CKR_PIN_LEN_RANGE:

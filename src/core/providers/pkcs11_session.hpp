@@ -1,8 +1,9 @@
 // One logged-in session with a provider's token, kept open: closing the last session logs the process out.
 //
-// ready() gives a usable handle, connecting or reconnecting as needed. After any failed call the owner marks the session broken
-// (a token may leave an operation active in it); the next ready() then opens another one before it closes the broken one, which
-// keeps the login. Losing the module's epoch, the device or the login leads to a new login.
+// ready() gives a usable handle, connecting or reconnecting as needed. After any failed call the owner marks the
+// session broken (a token may leave an operation active in it); the next ready() then opens another one before it
+// closes the broken one, which keeps the login. Losing the module's epoch, the device or the login leads to a new
+// login.
 #pragma once
 
 #include "pkcs11_token.hpp"
@@ -18,7 +19,8 @@ public:
 
 	Result<CK_SESSION_HANDLE> ready();
 	void mark_broken() noexcept { broken_ = true; }
-	// Proves the configuration as it is now: reads the PIN anew and logs in again if it is not the one that is logged in.
+	// Proves the configuration as it is now: reads the PIN anew and logs in again if it is not the one that is logged
+	// in.
 	Status prove();
 
 	CK_FUNCTION_LIST* api() const noexcept { return module_->api(); } // after a successful ready()

@@ -19,10 +19,7 @@ template <std::size_t N> std::string trimmed(const unsigned char (&field)[N])
 	return text;
 }
 
-bool same(const std::optional<std::string>& wanted, const std::string& have)
-{
-	return !wanted || *wanted == have;
-}
+bool same(const std::optional<std::string>& wanted, const std::string& have) { return !wanted || *wanted == have; }
 
 bool matches(const TokenSelector& selector, const TokenInfo& token)
 {
@@ -78,7 +75,11 @@ Result<TokenInfo> find_token(const Module& module, const TokenSelector& selector
 		CK_TOKEN_INFO info{};
 		if (module.api()->C_GetTokenInfo(slot, &info) != CKR_OK || !(info.flags & CKF_TOKEN_INITIALIZED))
 			continue;
-		TokenInfo token{slot, trimmed(info.label), trimmed(info.serialNumber), trimmed(info.manufacturerID), trimmed(info.model),
+		TokenInfo token{slot,
+		                trimmed(info.label),
+		                trimmed(info.serialNumber),
+		                trimmed(info.manufacturerID),
+		                trimmed(info.model),
 		                info.flags};
 		if (matches(selector, token))
 			found.push_back(token);
@@ -88,12 +89,14 @@ Result<TokenInfo> find_token(const Module& module, const TokenSelector& selector
 		return std::move(found[0]);
 	if (found.empty())
 		return Error(ErrorCode::provider_unreachable,
-		             "token " + selector.text() + " is not present in PKCS#11 module \"" + module.path() + "\" (" + list_text(all) +
-		                 ")",
-		             "Check the token's name and that it is connected; a token whose files or service the operating system user " +
+		             "token " + selector.text() + " is not present in PKCS#11 module \"" + module.path() + "\" (" +
+		                 list_text(all) + ")",
+		             "Check the token's name and that it is connected; a token whose files or service the operating "
+		             "system user " +
 		                 user_text() + " may not read looks the same.");
 	return Error(ErrorCode::invalid_argument,
-	             "token " + selector.text() + " is ambiguous in PKCS#11 module \"" + module.path() + "\" (" + list_text(all) + ")",
+	             "token " + selector.text() + " is ambiguous in PKCS#11 module \"" + module.path() + "\" (" +
+	                 list_text(all) + ")",
 	             "Name it by \"serial\".");
 }
 

@@ -22,7 +22,8 @@ int hex_digit(char c) noexcept
 	return -1;
 }
 
-// RFC 7512 2.3: pk11-res-avail (":" "[" "]" "@" "!" "$" "'" "(" ")" "*" "+" "," "="), "&" in the path, "/" "?" "|" in the query.
+// RFC 7512 2.3: pk11-res-avail (":" "[" "]" "@" "!" "$" "'" "(" ")" "*" "+" "," "="), "&" in the path, "/" "?" "|" in
+// the query.
 bool allowed(char c, bool query) noexcept
 {
 	if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
@@ -109,7 +110,8 @@ struct Parser {
 			uri.object = value;
 		else if (name == "type") {
 			if (value != "secret-key")
-				return bad("has a 'type' other than secret-key", "A key-encryption key is an AES key: leave 'type' out.");
+				return bad("has a 'type' other than secret-key",
+				           "A key-encryption key is an AES key: leave 'type' out.");
 		} else if (name.substr(0, 5) == "slot-")
 			return bad("names a slot ('" + name + "'), which is not supported",
 			           "Slot numbers change when a token is initialised: name the token by 'token' or 'serial'.");

@@ -1,8 +1,8 @@
 // A strict reader of PKCS#11 URIs (RFC 7512), for the members that select a token and say how to reach it.
 //
-// Refused, each with an error that names the attribute and never its value: pin-value (a PIN would end in SQL and in logs),
-// slot-id and slot-* (slot numbers change when a token is initialised), type other than secret-key, unknown or repeated
-// attributes. `id` is refused too: which key is used is recorded with each keyring.
+// Refused, each with an error that names the attribute and never its value: pin-value (a PIN would end in SQL and in
+// logs), slot-id and slot-* (slot numbers change when a token is initialised), type other than secret-key, unknown or
+// repeated attributes. `id` is refused too: which key is used is recorded with each keyring.
 #pragma once
 
 #include "seal/result.hpp"

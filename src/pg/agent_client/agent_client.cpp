@@ -17,8 +17,8 @@ namespace seal::pg {
 namespace {
 
 constexpr int64 kSecond = 1000000;
-constexpr int64 kGrace = kSecond / 2;            // the worker answers a late request itself; only then is it given up here
-constexpr int64 kWorkerAbsence = 3 * kSecond;    // a worker that restarts is back sooner
+constexpr int64 kGrace = kSecond / 2;         // the worker answers a late request itself; only then is it given up here
+constexpr int64 kWorkerAbsence = 3 * kSecond; // a worker that restarts is back sooner
 
 AgentSlot* held; // this process's slot while it waits
 
@@ -61,7 +61,7 @@ void nap(int64 until)
 {
 	const long ms = static_cast<long>(std::clamp<int64>((until - monotonic_us()) / 1000 + 1, 1, 1000));
 	pg_call([ms] {
-		(void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	});
@@ -77,7 +77,8 @@ void nap(int64 until)
 [[noreturn]] void raise_timeout(const AgentRequest& request)
 {
 	raise({ErrorCode::timeout,
-	       "provider \"" + request.provider_name + "\" did not answer within " + std::to_string(request.timeout_ms) + " ms",
+	       "provider \"" + request.provider_name + "\" did not answer within " + std::to_string(request.timeout_ms) +
+	           " ms",
 	       "Check the provider with seal.check_provider(), or raise pg_seal.provider_timeout."});
 }
 
@@ -109,7 +110,8 @@ AgentReply agent_call(AgentRequest request)
 	if (request.timeout_ms == 0)
 		request.timeout_ms = static_cast<uint32>(guc_provider_timeout_ms);
 	if (request.op != AgentOp::ping) {
-		Result<std::string> merged = merge_overrides(request.provider_name, request.provider_config, provider_overrides_text());
+		Result<std::string> merged =
+			merge_overrides(request.provider_name, request.provider_config, provider_overrides_text());
 		if (!merged)
 			raise(std::move(merged.error()));
 		request.provider_config = std::move(merged.value());

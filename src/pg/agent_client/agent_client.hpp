@@ -15,7 +15,8 @@ AgentReply agent_call(AgentRequest request);
 void agent_wake() noexcept; // sets the worker's latch: registry changed, hsm pool low, DEKs to load. Async-safe, no lock.
 // Asks the worker to load a keyring's keys (redo met a keyring created after start) or an hsm DEK; returns at once.
 void agent_want_keyring(uint32 keyring_id) noexcept;
-void agent_want_dek(uint32 keyring_id, const uint8* wrapped, uint32 size, uint32 kek_version = 0 /* not known */) noexcept;
+void agent_want_dek(uint32 keyring_id, const uint8* wrapped, uint32 size,
+                    uint32 kek_version = 0 /* not known */) noexcept;
 
 struct AgentHealth {
 	bool worker_running, agent_running;

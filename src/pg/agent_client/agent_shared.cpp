@@ -104,6 +104,8 @@ void agent_want_dek(uint32 keyring_id, const uint8* wrapped, uint32 size, uint32
 
 void agent_note_error(const char* message) noexcept
 {
+	if (!agent_shared)
+		return;
 	const TimestampTz now = GetCurrentTimestamp();
 	agent_shared->failures.fetch_add(1, std::memory_order_relaxed);
 	WishGuard guard;

@@ -36,10 +36,10 @@ enum class SlotUse : uint32 { free = 0, claimed, ready, taken, done, abandoned }
 
 struct AgentSlot {
 	std::atomic<SlotUse> use;
-	uint32 owner;          // pgprocno
-	uint32 size;           // of `bytes`
+	uint32 owner; // pgprocno
+	uint32 size;  // of `bytes`
 	AgentOp op;
-	int64 deadline_us;     // CLOCK_MONOTONIC
+	int64 deadline_us; // CLOCK_MONOTONIC
 	uint8 unused[40];
 	uint8 bytes[kAgentSlotBytes];
 };
@@ -68,7 +68,7 @@ struct AgentShared {
 };
 static_assert(sizeof(pid_t) == sizeof(int32));
 
-extern AgentShared* agent_shared; // nullptr before agent_shmem_init()
+extern AgentShared* agent_shared;  // nullptr before agent_shmem_init()
 AgentSlot* agent_slots() noexcept; // kAgentSlots of them; nullptr without a vault
 
 int64 monotonic_us() noexcept;

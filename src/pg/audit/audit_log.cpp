@@ -160,23 +160,32 @@ off_t size_of(int fd, const std::string& path)
 	return status.st_size;
 }
 
-// The last number given in a segment; 0 when no line of it can be read. Looks at the last lines only.
-std::uint64_t last_sequence(int fd, const std::string& path)
+// The last number among the lines of `text`; 0 when none of them can be read.
+std::uint64_t last_sequence_in(std::string_view text)
 {
-	const off_t size = size_of(fd, path);
-	const off_t tail = std::min<off_t>(size, 4 * static_cast<off_t>(kMaxAuditLine));
-	std::string text(static_cast<std::size_t>(tail), '\0');
-	read_at(fd, text.data(), text.size(), size - tail, path);
 	std::size_t end = text.find_last_of('\n');
-	while (end != std::string::npos) {
-		const std::size_t before = end == 0 ? std::string::npos : text.find_last_of('\n', end - 1);
-		const std::size_t start = before == std::string::npos ? 0 : before + 1;
-		const auto record = decode_audit_line(std::string_view(text).substr(start, end - start));
+	while (end != std::string_view::npos) {
+		const std::size_t before = end == 0 ? std::string_view::npos : text.find_last_of('\n', end - 1);
+		const std::size_t start = before == std::string_view::npos ? 0 : before + 1;
+		const auto record = decode_audit_line(text.substr(start, end - start));
 		if (record)
 			return record->seq;
 		end = before;
 	}
 	return 0;
+}
+
+// The last number given in a segment. Looks at its last lines, and at all of it only when those are damaged.
+std::uint64_t last_sequence(int fd, const std::string& path)
+{
+	const off_t size = size_of(fd, path);
+	for (off_t tail = std::min<off_t>(size, 4 * static_cast<off_t>(kMaxAuditLine));; tail = size) {
+		std::string text(static_cast<std::size_t>(tail), '\0');
+		read_at(fd, text.data(), text.size(), size - tail, path);
+		const std::uint64_t found = last_sequence_in(text);
+		if (found > 0 || tail == size)
+			return found;
+	}
 }
 
 // Writes all of it or puts the file back to `size`: no reader ever takes a part for a line.

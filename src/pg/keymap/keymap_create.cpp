@@ -132,6 +132,8 @@ void keymap_create(const RelFileNode& node, uint32 keyring_id, CipherId cipher)
 	wipe(probe, sizeof probe);
 
 	LWLockAcquire(seal_lock(Lock::keymap_writer), LW_EXCLUSIVE);
+	if (cipher != CipherId::none)
+		(void)usable_keyring(keyring_id); // again: it may have been dropped while we waited
 	DatabaseKeys database;
 	if (!keymap_load(node.dbNode, InvalidOid, true, ERROR, &database))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_DATABASE), errmsg("the directory of database %u was not found", node.dbNode)));

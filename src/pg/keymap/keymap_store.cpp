@@ -47,8 +47,23 @@ bool identity_holds(const DatabaseKeys& database, const char* path, int elevel)
 		return true;
 	ereport(elevel, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("key file \"%s\" %s", path, wrong),
 	                 errdetail("The file was exchanged, removed or put back from an older copy."),
-	                 errhint("Put the newest key file of database %u back in its place.", database.database)));
+	                 errhint("Put the newest key file of database %u back in its place. If there is none newer, stop the server and remove the "
+	                         "file \"pg_seal/keyfiles\": the server then accepts the key files it finds.",
+	                         database.database)));
 	return false;
+}
+
+// A crash can tear a page between sectors: every record is whole, but the checksum, for which stock tools look, may be the other
+// version's. Redo leaves a record alone that is there already, so recovery mends the checksum here. Under Lock::keymap_writer.
+void mend_torn_page(const char* path, uint32 number, uint8* page)
+{
+	if (!RecoveryInProgress())
+		return;
+	const int fd = key_file_open(path, true, false);
+	if (fd < 0 || !key_file_write_page(fd, number, page) || pg_fsync(fd) != 0)
+		ereport(LOG, (errcode_for_file_access(), errmsg("could not write key file \"%s\": %m", path)));
+	if (fd >= 0)
+		key_file_close(fd);
 }
 
 // Reads every slot into the index, then makes the database known.
@@ -65,9 +80,11 @@ bool read_into_index(DatabaseKeys* database, const char* path, int fd, int eleve
 			memcpy(database->file_id, info->file_id, sizeof database->file_id);
 			database->max_version = info->max_version;
 		}
-		if (header->pd_checksum != page_checksum(scan_page, page))
+		if (header->pd_checksum != page_checksum(scan_page, page)) {
 			ereport(LOG, (errmsg("page %u of key file \"%s\" has a wrong checksum", page, path),
 			              errdetail("A crash may have torn the page; each key record is verified by itself when it is used.")));
+			mend_torn_page(path, page, scan_page);
+		}
 		LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
 		for (std::size_t i = 0; i < kSlotsPerPage; ++i) {
 			const KeySlot* slot = key_page_slot(scan_page, i);

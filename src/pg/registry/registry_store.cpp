@@ -29,8 +29,9 @@ namespace {
 
 constexpr char kAsidePath[] = "pg_seal/registry.new";
 constexpr std::size_t kMaxRegistrySize = 64u << 20;
-constexpr char kRemedy[] = "Restore the file from a backup of this cluster, or copy it from a standby; without it no sealed "
-						   "relation can be read.";
+constexpr char kRemedy[] =
+	"Restore the file from a backup of this cluster, or copy it from a standby; without it no sealed "
+	"relation can be read.";
 
 [[noreturn]] void raise_file(const char* what, const char* path, int error)
 {
@@ -112,7 +113,8 @@ Prepared prepare(const Registry& next)
 void put_in_place(const Prepared& prepared) noexcept
 {
 	if (rename(kAsidePath, kRegistryPath) != 0)
-		ereport(PANIC, (errcode_for_file_access(), errmsg("could not rename \"%s\" to \"%s\": %m", kAsidePath, kRegistryPath)));
+		ereport(PANIC, (errcode_for_file_access(),
+		                errmsg("could not rename \"%s\" to \"%s\": %m", kAsidePath, kRegistryPath)));
 	crash_point("registry.after_rename");
 	if (pg_fsync(prepared.directory->fd()) != 0)
 		ereport(PANIC, (errcode_for_file_access(), errmsg("could not fsync directory \"%s\": %m", kSealDirectory)));
@@ -142,11 +144,12 @@ Registry registry_read()
 		}
 		text.append(block, static_cast<std::size_t>(n));
 		if (text.size() > kMaxRegistrySize)
-			raise({ErrorCode::corrupt, "file \"" + std::string(kRegistryPath) + "\" is too large to be a registry", kRemedy});
+			raise({ErrorCode::corrupt, "file \"" + std::string(kRegistryPath) + "\" is too large to be a registry",
+			       kRemedy});
 	}
 	Result<Registry> registry = Registry::parse(text);
 	if (!registry)
-		raise({registry.error().code, "file \"" + std::string(kRegistryPath) + "\": " + registry.error().message,
+		raise({registry.error().code, registry.error().message,
 		       registry.error().hint.empty() ? kRemedy : registry.error().hint});
 	return std::move(registry.value());
 }
@@ -203,10 +206,11 @@ void registry_redo(XLogReaderState* record)
 		return;
 	if (change->sequence > next.sequence() + 1)
 		pg_call([&] {
-			ereport(WARNING, (errmsg("the key registry lacks changes %llu to %llu", (unsigned long long)next.sequence() + 1,
-			                         (unsigned long long)change->sequence - 1),
-			                  errhint("The file \"%s\" is older than the data directory. Restore both from the same backup.",
-			                          kRegistryPath)));
+			ereport(WARNING,
+			        (errmsg("the key registry lacks changes %llu to %llu", (unsigned long long) next.sequence() + 1,
+			                (unsigned long long) change->sequence - 1),
+			         errhint("The file \"%s\" is older than the data directory. Restore both from the same backup.",
+			                 kRegistryPath)));
 		});
 	if (Status status = next.apply(*change); !status)
 		raise(status.error());

@@ -30,9 +30,9 @@ struct SealPolicy {
 SealPolicy policy_of_tablespace(Oid tablespace) noexcept; // {false,...} when none
 struct KeyringState {
 	bool exists;
-	bool hsm;                  // protection 'hsm'
-	bool usable_for_new;       // may wrap new DEKs
-	uint32 current_version;    // of the keyring key
+	bool hsm;               // protection 'hsm'
+	bool usable_for_new;    // may wrap new DEKs
+	uint32 current_version; // of the keyring key
 	uint32 current_kek_version;
 	char name[NAMEDATALEN];
 };
@@ -40,8 +40,10 @@ KeyringState keyring_state(uint32 keyring_id) noexcept;
 uint64 registry_sequence() noexcept; // of what is published; the agent worker watches it
 
 // --- C++ callers inside pg_entry; may throw SealError / PgError ---
-Registry registry_read();                         // parses the file; an absent file is an empty registry
-void registry_commit(const RegistryChange& change); // the protocol above; change.sequence must be current + 1, under Lock::registry exclusive
-void registry_redo(XLogReaderState* record);      // redo of kXlogRegistryChange: file, tables, wakes the agent worker
+Registry registry_read(); // parses the file; an absent file is an empty registry
+void registry_commit(
+	const RegistryChange&
+		change); // the protocol above; change.sequence must be current + 1, under Lock::registry exclusive
+void registry_redo(XLogReaderState* record); // redo of kXlogRegistryChange: file, tables, wakes the agent worker
 
 } // namespace seal::pg

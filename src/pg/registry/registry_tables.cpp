@@ -35,7 +35,8 @@ template <class F> void read_tables(F copy_out) noexcept
 }
 
 // Binary search that stays inside the table whatever it reads.
-template <class Entry, class Id> const Entry* find(const Entry* table, int count, int limit, Id Entry::*member, Id id) noexcept
+template <class Entry, class Id>
+const Entry* find(const Entry* table, int count, int limit, Id Entry::*member, Id id) noexcept
 {
 	int low = 0, high = std::min(count, limit);
 	while (low < high) {
@@ -61,10 +62,10 @@ KeyringState state_of(const KeyringDef& keyring)
 	state.hsm = keyring.protection == "hsm";
 	state.current_version = keyring.keys.empty() ? 0 : keyring.keys.back().version;
 	state.current_kek_version = keyring.keks.empty() ? 0 : keyring.keks.back().version;
+	// An 'hsm' keyring has a key of its own too: it authenticates the key records. New DEKs are wrapped by the KEK.
+	state.usable_for_new = !keyring.keys.empty() && keyring.keys.back().state == "active";
 	if (state.hsm)
-		state.usable_for_new = !keyring.keks.empty() && keyring.keks.back().state == "active";
-	else
-		state.usable_for_new = !keyring.keys.empty() && keyring.keys.back().state == "active";
+		state.usable_for_new = state.usable_for_new && !keyring.keks.empty() && keyring.keks.back().state == "active";
 	strlcpy(state.name, keyring.name.c_str(), sizeof state.name);
 	return state;
 }
@@ -117,7 +118,8 @@ KeyringState keyring_state(uint32 keyring_id) noexcept
 {
 	KeyringState state{};
 	read_tables([&](const RegistryTables& tables) {
-		const auto* entry = find(tables.keyrings, tables.keyring_count, kMaxKeyrings, &PublishedKeyring::id, keyring_id);
+		const auto* entry =
+			find(tables.keyrings, tables.keyring_count, kMaxKeyrings, &PublishedKeyring::id, keyring_id);
 		state = entry ? entry->state : KeyringState{};
 	});
 	return state;

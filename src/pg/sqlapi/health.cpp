@@ -12,6 +12,7 @@
 #include "../vault/vault.hpp"
 #include "key_census.hpp"
 #include "key_change.hpp"
+#include "sql_entry.hpp"
 #include "sql_rows.hpp"
 #include "sql_text.hpp"
 
@@ -196,7 +197,7 @@ PG_FUNCTION_INFO_V1(pg_seal_health);
 
 PGDLLEXPORT Datum pg_seal_health(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		Rows rows(fcinfo);
 		health_rows(rows);
 		return Datum{0};

@@ -7,6 +7,7 @@
 #include "key_change.hpp"
 #include "key_wrapping.hpp"
 #include "sql_args.hpp"
+#include "sql_entry.hpp"
 #include "sql_text.hpp"
 
 namespace seal::pg {
@@ -84,7 +85,7 @@ PG_FUNCTION_INFO_V1(pg_seal_rotate_kek);
 
 PGDLLEXPORT Datum pg_seal_rotate_kek(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] { return Int64GetDatum(rotate_kek(name_arg(fcinfo, 0, "keyring"))); });
+	return sql_entry([&] { return Int64GetDatum(rotate_kek(name_arg(fcinfo, 0, "keyring"))); });
 }
 }
 

@@ -11,6 +11,7 @@
 #include "key_change.hpp"
 #include "key_wrapping.hpp"
 #include "sql_args.hpp"
+#include "sql_entry.hpp"
 #include "sql_text.hpp"
 
 extern "C" {
@@ -168,7 +169,7 @@ PG_FUNCTION_INFO_V1(pg_seal_set_policy);
 
 PGDLLEXPORT Datum pg_seal_create_keyring(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		CreateKeyring request;
 		request.name = name_arg(fcinfo, 0, "name");
 		request.provider = text_arg(fcinfo, 1, "provider");
@@ -183,7 +184,7 @@ PGDLLEXPORT Datum pg_seal_create_keyring(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_drop_keyring(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		drop_keyring(name_arg(fcinfo, 0, "name"));
 		return Datum{0};
 	});
@@ -191,7 +192,7 @@ PGDLLEXPORT Datum pg_seal_drop_keyring(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_set_policy(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		const std::string name = name_arg(fcinfo, 0, "keyring");
 		set_policy(name, jsonb_object_arg(fcinfo, 1, "policy"));
 		return Datum{0};

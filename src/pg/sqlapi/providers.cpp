@@ -7,6 +7,7 @@
 #include "key_change.hpp"
 #include "key_wrapping.hpp"
 #include "sql_args.hpp"
+#include "sql_entry.hpp"
 #include "sql_rows.hpp"
 #include "sql_text.hpp"
 
@@ -194,7 +195,7 @@ PG_FUNCTION_INFO_V1(pg_seal_check_provider);
 
 PGDLLEXPORT Datum pg_seal_add_provider(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		const std::string name = name_arg(fcinfo, 0, "name"), kind = text_arg(fcinfo, 1, "kind");
 		add_provider(name, kind, jsonb_object_arg(fcinfo, 2, "config"));
 		return Datum{0};
@@ -203,7 +204,7 @@ PGDLLEXPORT Datum pg_seal_add_provider(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_alter_provider(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		const std::string name = name_arg(fcinfo, 0, "name");
 		alter_provider(name, jsonb_object_arg(fcinfo, 1, "config"));
 		return Datum{0};
@@ -212,7 +213,7 @@ PGDLLEXPORT Datum pg_seal_alter_provider(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_drop_provider(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		drop_provider(name_arg(fcinfo, 0, "name"));
 		return Datum{0};
 	});
@@ -220,7 +221,7 @@ PGDLLEXPORT Datum pg_seal_drop_provider(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_check_provider(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		const std::string name = name_arg(fcinfo, 0, "name");
 		Rows rows(fcinfo);
 		check_provider(name, rows);

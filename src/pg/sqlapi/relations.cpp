@@ -7,6 +7,7 @@
 #include "key_wrapping.hpp"
 #include "relation_storage.hpp"
 #include "sql_args.hpp"
+#include "sql_entry.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -87,7 +88,7 @@ PG_FUNCTION_INFO_V1(pg_seal_relation_status);
 
 PGDLLEXPORT Datum pg_seal_is_encrypted(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&]() -> Datum {
+	return sql_entry([&]() -> Datum {
 		RelationStorage storage;
 		if (PG_ARGISNULL(0) || !relation_storage(PG_GETARG_OID(0), &storage) || storage.other_session)
 			PG_RETURN_NULL();
@@ -102,7 +103,7 @@ PGDLLEXPORT Datum pg_seal_is_encrypted(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_relation_status(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&]() -> Datum {
+	return sql_entry([&]() -> Datum {
 		RelationStorage storage;
 		if (PG_ARGISNULL(0) || !relation_storage(PG_GETARG_OID(0), &storage))
 			PG_RETURN_NULL();

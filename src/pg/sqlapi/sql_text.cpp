@@ -31,7 +31,8 @@ char* server_from_utf8(const std::string& text)
 void fail(int sqlstate, const std::string& message, const char* hint)
 {
 	const char* text = server_from_utf8(message);
-	pg_call([&] { ereport(ERROR, (errcode(sqlstate), errmsg("%s", text), hint ? errhint("%s", hint) : 0)); });
+	const char* more = hint ? server_from_utf8(hint) : nullptr;
+	pg_call([&] { ereport(ERROR, (errcode(sqlstate), errmsg("%s", text), more ? errhint("%s", more) : 0)); });
 	pg_unreachable();
 }
 

@@ -8,6 +8,7 @@
 #include "key_wrapping.hpp"
 #include "relation_storage.hpp"
 #include "sql_args.hpp"
+#include "sql_entry.hpp"
 #include "sql_text.hpp"
 
 extern "C" {
@@ -192,7 +193,7 @@ PG_FUNCTION_INFO_V1(pg_seal_decrypt_tablespace);
 
 PGDLLEXPORT Datum pg_seal_encrypt_tablespace(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		const char* tablespace = catalog_name_arg(fcinfo, 0, "tablespace");
 		const std::string keyring = text_arg(fcinfo, 1, "keyring");
 		const bool wait = bool_arg(fcinfo, 2, "wait");
@@ -202,7 +203,7 @@ PGDLLEXPORT Datum pg_seal_encrypt_tablespace(PG_FUNCTION_ARGS)
 
 PGDLLEXPORT Datum pg_seal_decrypt_tablespace(PG_FUNCTION_ARGS)
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		const char* tablespace = catalog_name_arg(fcinfo, 0, "tablespace");
 		const bool wait = bool_arg(fcinfo, 1, "wait");
 		return Int64GetDatum(static_cast<int64>(decrypt_tablespace(tablespace, wait)));

@@ -9,6 +9,7 @@
 #include "key_census.hpp"
 #include "key_change.hpp"
 #include "key_wrapping.hpp"
+#include "sql_entry.hpp"
 #include "sql_rows.hpp"
 #include "sql_text.hpp"
 
@@ -131,7 +132,7 @@ void audit_rows(Rows& rows)
 
 Datum fill(FunctionCallInfo fcinfo, void (*write)(Rows&))
 {
-	return pg_entry([&] {
+	return sql_entry([&] {
 		Rows rows(fcinfo);
 		write(rows);
 		return Datum{0};

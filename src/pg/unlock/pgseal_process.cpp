@@ -18,7 +18,8 @@ namespace {
 constexpr int kSpareDescriptor = 16; // above every target
 
 // Between fork and exec: system calls only, no allocation, no PostgreSQL code.
-[[noreturn]] void become_pgseal(const char* path, const char* const arguments[], const ChildFiles& files, pid_t parent) noexcept
+[[noreturn]] void become_pgseal(const char* path, const char* const arguments[], const ChildFiles& files,
+                                pid_t parent) noexcept
 {
 	constexpr int kFailed = 127;
 	for (int number = 1; number < NSIG; number++)

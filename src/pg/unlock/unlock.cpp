@@ -10,6 +10,7 @@
 #include "../guc.hpp"
 #include "../registry/registry_store.hpp"
 #include "../vault/vault.hpp"
+#include "../workers/agent_alone.hpp"
 
 #include "seal/registry.hpp"
 
@@ -27,7 +28,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kFrameHeader = 12;   // u32 length of what follows, u64 request id
+constexpr std::size_t kFrameHeader = 12; // u32 length of what follows, u64 request id
 constexpr std::size_t kMaxErrorText = 2000;
 
 // What the ereport at the end needs: plain data, because FATAL unwinds no C++ frame.
@@ -155,11 +156,18 @@ int unlock(const Registry& registry, std::string& error_text)
 
 	Incoming incoming;
 	Bytes text;
+	const auto hear = [&] {
+		const bool open = drain(error.ends[0], text, kMaxErrorText);
+		error_text.assign(text.begin(), text.end());
+		error_text.erase(error_text.find_last_not_of(" \t\r\n") + 1);
+		return open;
+	};
 	int error_fd = error.ends[0]; // -1 once at its end: poll() passes over it
 	for (bool open = true; open && !incoming.complete() && !incoming.too_large();) {
 		if (Clock::now() >= deadline)
 			raise({ErrorCode::timeout,
-			       "no answer from provider " + provider_names(registry) + " within " + std::to_string(guc_unlock_timeout_ms) + " ms",
+			       "no answer from provider " + provider_names(registry) + " within " +
+			           std::to_string(guc_unlock_timeout_ms) + " ms",
 			       "Check that the provider can be reached with \"pgseal doctor\", or raise pg_seal.unlock_timeout."});
 		if (shutdown_requested())
 			raise({ErrorCode::timeout, "the server was told to shut down"});
@@ -167,25 +175,28 @@ int unlock(const Registry& registry, std::string& error_text)
 		pollfd files[] = {{output.ends[0], POLLIN, 0}, {error_fd, POLLIN, 0}};
 		poll(files, 2, ended ? 0 : 50);
 		open = drain(output.ends[0], incoming.bytes, kFrameHeader + kMaxFrame) && !ended;
-		if (!drain(error.ends[0], text, kMaxErrorText))
+		if (!hear())
 			error_fd = -1;
 	}
-	const int left = static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count());
+	const int left =
+		static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count());
 	helper.check(std::clamp(left, 0, 2000)); // one that lingers after its answer is killed by ~Helper
-	drain(error.ends[0], text, kMaxErrorText);
-	error_text.assign(text.begin(), text.end());
+	hear();
 
 	if (!incoming.complete() || incoming.too_large())
 		raise({ErrorCode::protocol,
 		       "\"" + path + " unlock\" ended without an answer" +
 		           (helper.ended ? " (" + describe_exit(helper.status) + ")" : std::string()),
-		       "Run \"pgseal doctor\" as the server's user; it checks the command, the provider's module and its token."});
+		       "Run \"pgseal doctor\" as the server's user; it checks the command, the provider's module and its "
+		       "token."});
 	Result<UnlockReply> reply = UnlockReply::decode(incoming.payload());
 	if (!reply)
 		raise({ErrorCode::protocol, "the answer of \"" + path + "\" does not parse: " + reply.error().message,
 		       "The pgseal command and the pg_seal library must be of the same version."});
-	if (reply->error)
+	if (reply->error) {
+		error_text.clear(); // says the same
 		raise(std::move(*reply->error));
+	}
 	for (const UnlockedKey& key : reply->keys) {
 		if (key.key.size() != kKeyringKeySize)
 			raise({ErrorCode::protocol, "the answer of \"" + path + "\" holds a key of a wrong length"});
@@ -241,6 +252,8 @@ void unlock_at_start()
 		if (keyrings == 0)
 			return;
 		keys = unlock(registry, error_text);
+		if (!IsPostmasterEnvironment)
+			load_hsm_keys_alone();
 	} catch (const SealError& e) {
 		note(failure, e.error);
 		strlcpy(failure.detail, error_text.c_str(), sizeof failure.detail);
@@ -254,7 +267,8 @@ void unlock_at_start()
 		                failure.detail[0] != '\0' ? errdetail("The unlock command wrote: %s", failure.detail) : 0,
 		                failure.hint[0] != '\0' ? errhint("%s", failure.hint) : 0));
 	const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count();
-	ereport(LOG, (errmsg("pg_seal unlocked %d keys of %zu keyrings in %lld ms", keys, keyrings, static_cast<long long>(took))));
+	ereport(LOG, (errmsg("pg_seal unlocked %d keys of %zu keyrings in %lld ms", keys, keyrings,
+	                     static_cast<long long>(took))));
 }
 
 } // namespace seal::pg

@@ -13,7 +13,10 @@ constinit Vault* vault = nullptr;
 namespace {
 struct KeyringMatch {
 	uint32 keyring, version;
-	bool operator()(const KeyringEntry& e) const noexcept { return get(e.keyring) == keyring && get(e.version) == version; }
+	bool operator()(const KeyringEntry& e) const noexcept
+	{
+		return get(e.keyring) == keyring && get(e.version) == version;
+	}
 };
 
 void forget(KeyringEntry& entry) noexcept
@@ -48,10 +51,11 @@ void vault_create(int max_hsm_keys)
 	Vault* const fresh = static_cast<Vault*>(mapping); // zero bytes: every entry is free
 	fresh->locked_in_memory = mlock(mapping, size) == 0;
 	if (!fresh->locked_in_memory)
-		ereport(WARNING, (errmsg("could not lock %zu bytes of unlocked keys in memory: %m", size),
-		                  errdetail("The keys could be written to swap space."),
-		                  errhint("Raise the locked memory limit (RLIMIT_MEMLOCK; LimitMEMLOCK in a systemd unit), or encrypt "
-		                          "or disable swap.")));
+		ereport(WARNING,
+		        (errmsg("could not lock %zu bytes of unlocked keys in memory: %m", size),
+		         errdetail("The keys could be written to swap space."),
+		         errhint("Raise the locked memory limit (RLIMIT_MEMLOCK; LimitMEMLOCK in a systemd unit), or encrypt "
+		                 "or disable swap.")));
 	fresh->dek_limit = static_cast<uint32>(max_hsm_keys);
 	fresh->dek_capacity = capacity;
 	SpinLockInit(&fresh->mutex);
@@ -86,7 +90,8 @@ bool vault_put_keyring_key(uint32 keyring, uint32 version, const uint8 key[kKeyr
 		return false;
 	SpinGuard guard;
 	KeyringEntry* place;
-	if (probe(vault::vault->keyrings, kKeyringCapacity, mix(keyring, version, 0), KeyringMatch{keyring, version}, &place))
+	if (probe(vault::vault->keyrings, kKeyringCapacity, mix(keyring, version, 0), KeyringMatch{keyring, version},
+	          &place))
 		return true; // never changed in place: a version's key is one value for good
 	if (!place || get(vault::vault->keyring_count) >= kMaxKeyringKeys)
 		return false;

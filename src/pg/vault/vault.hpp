@@ -30,7 +30,7 @@ void* vault_agent_region() noexcept; // nullptr without a vault
 inline constexpr int kMaxKeyringKeys = 4096;
 bool vault_put_keyring_key(uint32 keyring, uint32 version, const uint8 key[kKeyringKeySize]) noexcept; // false: full
 bool vault_get_keyring_key(uint32 keyring, uint32 version, uint8 key[kKeyringKeySize]) noexcept;
-void vault_forget_keyring(uint32 keyring) noexcept; // wipes every version, its DEKs and its pool
+void vault_forget_keyring(uint32 keyring) noexcept;   // wipes every version, its DEKs and its pool
 int vault_keyring_ids(uint32* ids, int max) noexcept; // distinct keyrings with anything in the vault; at most `max`
 
 // DEKs of 'hsm' keyrings, named by their slot's wrapped bytes (a SHA-256 of keyring id and blob): the same after raw copies.
@@ -40,7 +40,7 @@ bool vault_get_dek(uint32 keyring, const uint8* wrapped, uint32 size, uint8 seed
 // holds, then sweeps those that were neither marked in this pass nor entered within the last `grace_s` seconds.
 uint32 vault_dek_begin_pass() noexcept;
 bool vault_dek_mark(uint32 keyring, const uint8* wrapped, uint32 size, uint32 pass) noexcept; // false: not in the vault
-int vault_dek_sweep(uint32 pass, uint32 grace_s) noexcept;                                     // how many were wiped
+int vault_dek_sweep(uint32 pass, uint32 grace_s) noexcept;                                    // how many were wiped
 void vault_dek_usage(uint32* used, uint32* capacity) noexcept;
 // Pre-wrapped DEKs waiting for use; the agent worker keeps kPoolTarget per hsm keyring.
 struct PooledDek {

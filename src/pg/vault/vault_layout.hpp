@@ -142,7 +142,7 @@ inline constexpr uint32 kThrowawayCapacity = 2 * kMaxThrowaways;
 struct Vault {
 	slock_t mutex; // every writer; readers take none. Held for some microseconds, no system call inside
 	bool locked_in_memory;
-	uint32 dek_limit, dek_capacity; // capacity: a power of two, at least twice the limit
+	uint32 dek_limit, dek_capacity;                  // capacity: a power of two, at least twice the limit
 	Field keyring_count, dek_count, throwaway_count; // entries in state ready
 	Field dek_pass;
 	KeyringEntry keyrings[kKeyringCapacity];

@@ -21,8 +21,8 @@ struct RelationMatch {
 
 ThrowawayEntry* find(const RelationId& id, ThrowawayEntry** place) noexcept
 {
-	return probe(vault::vault->throwaways, kThrowawayCapacity, mix(id.database, id.tablespace, id.rel_node), RelationMatch{id},
-	             place);
+	return probe(vault::vault->throwaways, kThrowawayCapacity, mix(id.database, id.tablespace, id.rel_node),
+	             RelationMatch{id}, place);
 }
 
 bool copy_seed(const RelationId& id, uint8* seed) noexcept
@@ -81,7 +81,10 @@ bool vault_throwaway(const RelationId& relation, uint8 seed[kDekSeedSize]) noexc
 	return true;
 }
 
-bool vault_throwaway_exists(const RelationId& relation) noexcept { return !none() && find(relation, nullptr) != nullptr; }
+bool vault_throwaway_exists(const RelationId& relation) noexcept
+{
+	return !none() && find(relation, nullptr) != nullptr;
+}
 
 void vault_throwaway_forget(const RelationId& relation) noexcept
 {

@@ -6,6 +6,7 @@
 #include "agent_worker_connection.hpp"
 #include "agent_worker_deks.hpp"
 #include "agent_worker_keys.hpp"
+#include "start_audit.hpp"
 
 #include "../agent_client/agent_slots.hpp"
 #include "../guard.hpp"
@@ -31,7 +32,7 @@ namespace {
 
 constexpr std::int64_t kMilli = 1000, kSecond = 1000000;
 constexpr std::int64_t kFirstBackoff = 100 * kMilli, kLongestBackoff = 10 * kSecond;
-constexpr std::int64_t kHangGrace = kSecond;      // after a deadline, before the agent is killed
+constexpr std::int64_t kHangGrace = kSecond; // after a deadline, before the agent is killed
 constexpr std::int64_t kPingDeadline = 5 * kSecond;
 constexpr std::int64_t kSteadyAfter = 10 * kSecond; // an agent that ran so long did not fail to start
 constexpr std::int64_t kIdleTick = 10 * kSecond;
@@ -46,7 +47,7 @@ public:
 
 private:
 	struct Pending {
-		int slot = -1;        // of a backend; -1: a job of our own
+		int slot = -1; // of a backend; -1: a job of our own
 		JobDone done;
 		std::int64_t deadline = 0;
 		bool answered = false; // timed out, and its owner told so; the agent may still answer
@@ -73,8 +74,8 @@ private:
 	DekLoader deks_;
 	std::map<std::uint64_t, Pending> pending_;
 	std::uint64_t next_id_ = 1;
-	bool up_ = false;           // the agent answered its first ping
-	bool complained_ = false;   // its failure is logged; not again before it was up
+	bool up_ = false;         // the agent answered its first ping
+	bool complained_ = false; // its failure is logged; not again before it was up
 	int failed_starts_ = 0;
 	std::int64_t started_at_ = 0, next_start_ = 0, backoff_ = kFirstBackoff;
 	std::array<bool, kAgentSlots> resend_{}, resent_{};
@@ -89,7 +90,8 @@ bool may_repeat(AgentOp op) noexcept { return op != AgentOp::create_kek; }
 Error AgentWorker::agent_failed()
 {
 	return {ErrorCode::provider_unreachable, "the key agent ended while it worked on a request",
-	        "It is restarted by itself; repeat the command. If it ends again, the provider's module is at fault: see the server log."};
+	        "It is restarted by itself; repeat the command. If it ends again, the provider's module is at fault: see "
+	        "the server log."};
 }
 
 // --- slots ---
@@ -113,7 +115,8 @@ void AgentWorker::take_slots(std::int64_t now)
 	for (int i = 0; i < kAgentSlots; i++) {
 		AgentSlot& slot = agent_slots()[i];
 		SlotUse use = slot.use.load(std::memory_order_acquire);
-		if (use == SlotUse::abandoned && std::none_of(pending_.begin(), pending_.end(), [i](const auto& p) { return p.second.slot == i; })) {
+		if (use == SlotUse::abandoned &&
+		    std::none_of(pending_.begin(), pending_.end(), [i](const auto& p) { return p.second.slot == i; })) {
 			agent_slot_release(slot);
 			continue;
 		}
@@ -233,7 +236,8 @@ void AgentWorker::receive()
 			} else if (pending.slot >= 0 && payload.size() <= kAgentSlotBytes)
 				answer_slot(pending.slot, payload);
 			else if (pending.slot >= 0)
-				fail_slot(pending.slot, {ErrorCode::protocol, "the provider's answer is too large", "Use smaller batches."});
+				fail_slot(pending.slot,
+				          {ErrorCode::protocol, "the provider's answer is too large", "Use smaller batches."});
 			else {
 				Result<AgentReply> reply = AgentReply::decode(payload);
 				if (reply && reply->error)
@@ -368,13 +372,14 @@ void AgentWorker::wait(std::int64_t now)
 	}
 	if (up_ && own_jobs_due_)
 		until = now; // a reply came after the jobs' turn
-	const long ms = static_cast<long>(std::clamp<std::int64_t>((until - now + kMilli - 1) / kMilli, 0, kIdleTick / kMilli));
+	const long ms =
+		static_cast<long>(std::clamp<std::int64_t>((until - now + kMilli - 1) / kMilli, 0, kIdleTick / kMilli));
 	const uint32 interest = WL_SOCKET_READABLE | (agent_.has_output() ? WL_SOCKET_WRITEABLE : 0);
 	pg_call([&] {
 		if (events_socket_ >= 0)
 			ModifyWaitEvent(events_, socket_event_, interest, nullptr);
 		WaitEvent event;
-		(void)WaitEventSetWait(events_, ms, &event, 1, PG_WAIT_EXTENSION);
+		(void) WaitEventSetWait(events_, ms, &event, 1, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	});
@@ -437,6 +442,8 @@ extern "C" void pg_seal_agent_main(Datum)
 	before_shmem_exit(leave, static_cast<Datum>(0));
 	agent_shared->worker_pid.store(MyProcPid);
 	agent_shared->worker_procno.store(MyProc->pgprocno);
+	if (agent_shared->agent_starts.load() == 0)
+		audit_server_start();
 	pg_entry([] {
 		AgentWorker worker;
 		worker.run();

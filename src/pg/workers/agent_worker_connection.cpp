@@ -120,7 +120,8 @@ bool AgentConnection::next(std::uint64_t& id, Bytes& payload)
 	if (length < kIdSize || length > kMaxFrame || input_.size() < kLengthSize + length)
 		return false;
 	id = load_le(input_.data() + kLengthSize, kIdSize);
-	payload.assign(input_.begin() + kLengthSize + kIdSize, input_.begin() + static_cast<std::ptrdiff_t>(kLengthSize + length));
+	payload.assign(input_.begin() + kLengthSize + kIdSize,
+	               input_.begin() + static_cast<std::ptrdiff_t>(kLengthSize + length));
 	const std::size_t used = kLengthSize + length, rest = input_.size() - used;
 	std::copy(input_.begin() + static_cast<std::ptrdiff_t>(used), input_.end(), input_.begin());
 	wipe(input_.data() + rest, used);

@@ -41,7 +41,7 @@ private:
 	int socket_ = -1;
 	std::deque<Bytes> output_; // whole frames; the first may be partly sent
 	std::size_t sent_ = 0;     // of the first
-	Bytes input_;              // room for one frame of the largest size, had once: growth would leave copies of secrets behind
+	Bytes input_; // room for one frame of the largest size, had once: growth would leave copies of secrets behind
 	std::deque<pid_t> leftovers_; // killed, but still not gone when last asked (a device driver may hold them)
 };
 

@@ -6,6 +6,7 @@
 #include "../vault/vault.hpp"
 
 #include <algorithm>
+#include <ctime>
 
 namespace seal::pg {
 
@@ -14,7 +15,9 @@ namespace {
 constexpr std::int64_t kSecond = 1000000;
 constexpr std::int64_t kHopelessFor = 60 * kSecond;
 constexpr std::int64_t kSweepEvery = 60 * kSecond;
-constexpr uint32 kSweepGraceSeconds = 600; // a DEK that was taken from the pool is in its key file long before
+// A DEK that was taken from the pool is in its key file long before the grace is over. A relation that was dropped longer ago is of
+// interest to a recovery only that starts before the drop, and such a recovery asks for its key by name.
+constexpr uint32 kGraceSeconds = 900, kShortGraceSeconds = 60;
 constexpr std::size_t kMaxHopeless = 10000;
 
 bool have_dek(std::uint32_t keyring, const std::string& wrapped)
@@ -25,12 +28,13 @@ bool have_dek(std::uint32_t keyring, const std::string& wrapped)
 	return found;
 }
 
-bool nearly_full() noexcept
+bool fuller_than_all_but(uint32 fraction) noexcept
 {
 	uint32 used, capacity;
 	vault_dek_usage(&used, &capacity);
-	return capacity > 0 && used >= capacity - capacity / 4;
+	return capacity > 0 && used >= capacity - capacity / fraction;
 }
+bool nearly_full() noexcept { return fuller_than_all_but(4); }
 
 } // namespace
 
@@ -41,7 +45,7 @@ void DekLoader::tick(std::int64_t now)
 		wanted_.clear();
 		return;
 	}
-	const bool overflow = agent_shared->deks_overflow.exchange(false);
+	const bool overflow = agent_shared && agent_shared->deks_overflow.exchange(false);
 	if (!walked_ || overflow || (nearly_full() && now >= next_sweep_))
 		walk(now);
 	for (const KeyringDef& keyring : registry_.keyrings())
@@ -53,7 +57,7 @@ void DekLoader::tick(std::int64_t now)
 void DekLoader::collect_wishes()
 {
 	static WantedDek taken[kMaxWantedDeks];
-	if (agent_shared->wanted_count == 0) // racy on purpose: whoever adds one wakes this process
+	if (!agent_shared || agent_shared->wanted_count == 0) // racy on purpose: whoever adds one wakes this process
 		return;
 	SpinLockAcquire(&agent_shared->mutex);
 	const uint32 count = agent_shared->wanted_count;
@@ -83,9 +87,14 @@ void DekLoader::add(std::uint32_t keyring, std::uint32_t kek_version, const std:
 void DekLoader::walk(std::int64_t now)
 {
 	const uint32 pass = vault_dek_begin_pass();
+	const uint32 grace = fuller_than_all_but(16) ? kShortGraceSeconds : kGraceSeconds;
+	const uint32 today = static_cast<uint32>(time(nullptr));
 	visit_hsm_slots([&](const KeySlot& slot) {
+		const bool live = slot.dropped_lsn == 0;
+		if (!live && today - slot.dropped_at > grace)
+			return;
 		const auto note = [&](const std::uint8_t* wrapped, std::uint8_t size) {
-			if (size > 0 && !vault_dek_mark(slot.keyring_id, wrapped, size, pass))
+			if (size > 0 && !vault_dek_mark(slot.keyring_id, wrapped, size, pass) && live)
 				add(slot.keyring_id, slot.keyring_version, wrapped, size, now);
 		};
 		note(slot.wrapped, slot.wrapped_size);
@@ -95,8 +104,9 @@ void DekLoader::walk(std::int64_t now)
 	if (!nearly_full())
 		return;
 	next_sweep_ = now + kSweepEvery;
-	const int swept = vault_dek_sweep(pass, kSweepGraceSeconds);
-	ereport(LOG, (errmsg("pg_seal agent: forgot %d keys of relations that no longer exist", swept)));
+	const int swept = vault_dek_sweep(pass, grace);
+	if (swept > 0)
+		ereport(LOG, (errmsg("pg_seal agent: forgot %d keys of relations that no longer exist", swept)));
 }
 
 const KekVersion* DekLoader::kek_of(const KeyringDef& keyring, const Wish& wish)
@@ -191,8 +201,8 @@ void DekLoader::batch_failed(const KeyringDef& keyring, const std::vector<Name>&
 		return;
 	if (wish->second.kek_version == 0 && ++wish->second.tried < keyring.keks.size())
 		return;
-	ereport(WARNING, (errmsg("pg_seal agent: could not unwrap a relation's key of keyring \"%s\": %s", keyring.name.c_str(),
-	                         error.message.c_str())));
+	ereport(WARNING, (errmsg("pg_seal agent: could not unwrap a relation's key of keyring \"%s\": %s",
+	                         keyring.name.c_str(), error.message.c_str())));
 	if (hopeless_.size() >= kMaxHopeless)
 		hopeless_.clear();
 	hopeless_[wish->first] = monotonic_us() + kHopelessFor;

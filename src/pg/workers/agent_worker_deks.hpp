@@ -8,7 +8,9 @@ namespace seal::pg {
 
 class DekLoader {
 public:
-	DekLoader(AgentJobs& jobs, const RegistryCopy& registry, KeyLoader& keys) : jobs_(jobs), registry_(registry), keys_(keys) {}
+	DekLoader(AgentJobs& jobs, const RegistryCopy& registry, KeyLoader& keys)
+		: jobs_(jobs), registry_(registry), keys_(keys)
+	{}
 
 	void tick(std::int64_t now);
 
@@ -23,9 +25,11 @@ private:
 
 	void collect_wishes();
 	void walk(std::int64_t now);
-	void add(std::uint32_t keyring, std::uint32_t kek_version, const std::uint8_t* wrapped, std::size_t size, std::int64_t now);
+	void add(std::uint32_t keyring, std::uint32_t kek_version, const std::uint8_t* wrapped, std::size_t size,
+	         std::int64_t now);
 	void start_batch(const KeyringDef& keyring, std::int64_t now);
-	void batch_done(const KeyringDef& keyring, const std::string& provider, const std::vector<Name>& batch, Result<AgentReply> reply);
+	void batch_done(const KeyringDef& keyring, const std::string& provider, const std::vector<Name>& batch,
+	                Result<AgentReply> reply);
 	void batch_failed(const KeyringDef& keyring, const std::vector<Name>& batch, const Error& error);
 	static const KekVersion* kek_of(const KeyringDef& keyring, const Wish& wish);
 

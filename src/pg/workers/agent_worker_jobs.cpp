@@ -19,23 +19,27 @@ bool RegistryCopy::refresh()
 	const std::uint64_t published = registry_sequence();
 	if (read_ && published == sequence_)
 		return false;
-	sequence_ = published;
-	read_ = true;
 	try {
 		const Registry registry = registry_read();
 		keyrings_ = registry.keyrings();
 		providers_ = registry.providers();
+		sequence_ = published;
+		read_ = true;
+		complained_ = false;
 		return true;
-	} catch (const SealError& e) {
+	} catch (const SealError& e) { // tried again at the next turn
 		agent_note_error(e.error.message.c_str());
-		ereport(WARNING, (errmsg("pg_seal agent: %s", e.error.message.c_str())));
+		if (!complained_)
+			ereport(WARNING, (errmsg("pg_seal agent: %s", e.error.message.c_str())));
+		complained_ = true;
 		return false;
 	}
 }
 
 const KeyringDef* RegistryCopy::keyring(std::uint32_t id) const noexcept
 {
-	const auto found = std::find_if(keyrings_.begin(), keyrings_.end(), [id](const KeyringDef& k) { return k.id == id; });
+	const auto found =
+		std::find_if(keyrings_.begin(), keyrings_.end(), [id](const KeyringDef& k) { return k.id == id; });
 	return found == keyrings_.end() ? nullptr : &*found;
 }
 
@@ -70,7 +74,8 @@ Result<AgentRequest> RegistryCopy::request(AgentOp op, const KekVersion& kek) co
 		request.kek = kek.ref;
 		return request;
 	}
-	return Error{ErrorCode::not_found, "provider \"" + kek.provider + "\" does not exist", "Add it with seal.add_provider()."};
+	return Error{ErrorCode::not_found, "provider \"" + kek.provider + "\" does not exist",
+	             "Add it with seal.add_provider()."};
 }
 
 bool Gates::open(const std::string& name, std::int64_t now) const

@@ -34,7 +34,7 @@ public:
 	Result<AgentRequest> request(AgentOp op, const KekVersion& kek) const;
 
 private:
-	bool read_ = false;
+	bool read_ = false, complained_ = false;
 	std::uint64_t sequence_ = 0;
 	std::vector<KeyringDef> keyrings_;
 	std::vector<ProviderDef> providers_;
@@ -46,7 +46,7 @@ public:
 	bool open(const std::string& name, std::int64_t now) const;
 	void failed(const std::string& name, const Error& error, std::int64_t now);
 	void worked(const std::string& name);
-	void retry_now(); // the registry changed: the cause may be gone
+	void retry_now();                              // the registry changed: the cause may be gone
 	std::int64_t next_try(std::int64_t now) const; // the first one after `now`; INT64_MAX: none
 
 private:

@@ -48,7 +48,8 @@ bool read_page(int fd, std::uint32_t block, std::uint8_t* page, bool& good)
 {
 	good = false;
 	for (int i = 0; i < kReadTries && !good; i++) {
-		if (pread(fd, page, kPageSize, static_cast<off_t>(block) * static_cast<off_t>(kPageSize)) != static_cast<ssize_t>(kPageSize))
+		if (pread(fd, page, kPageSize, static_cast<off_t>(block) * static_cast<off_t>(kPageSize)) !=
+		    static_cast<ssize_t>(kPageSize))
 			return false;
 		std::uint16_t stored;
 		memcpy(&stored, page + kPageChecksumOffset, sizeof stored);

@@ -57,7 +57,8 @@ bool KeyLoader::gates_open(const KeyringDef& keyring, const KekVersion& kek, std
 
 void KeyLoader::failed(const KeyringDef& keyring, const std::string& provider, const Error& error, std::int64_t now)
 {
-	gates_.failed(is_provider_failure(error.code) ? gate_of_provider(provider) : gate_of_keyring(keyring.name), error, now);
+	gates_.failed(is_provider_failure(error.code) ? gate_of_provider(provider) : gate_of_keyring(keyring.name), error,
+	              now);
 }
 
 void KeyLoader::worked(const std::string& keyring, const std::string& provider)
@@ -148,7 +149,8 @@ void KeyLoader::unwrap(const KeyringDef& keyring, const KeyringKey& key, const K
 		if (!registry_.keyring(keyring.id))
 			return; // dropped meanwhile
 		if (!vault_put_keyring_key(keyring.id, version, reply->secrets[0].reveal(RevealToken{}).data()))
-			return failed(keyring, kek.provider, {ErrorCode::unsupported, "the table of keyring keys is full"}, monotonic_us());
+			return failed(keyring, kek.provider, {ErrorCode::unsupported, "the table of keyring keys is full"},
+			              monotonic_us());
 		worked(keyring.name, kek.provider);
 		ereport(LOG, (errmsg("pg_seal agent: loaded version %u of keyring \"%s\"", version, keyring.name.c_str())));
 	});

@@ -13,7 +13,9 @@ namespace seal::pg {
 
 class KeyLoader {
 public:
-	KeyLoader(AgentJobs& jobs, const RegistryCopy& registry, Gates& gates) : jobs_(jobs), registry_(registry), gates_(gates) {}
+	KeyLoader(AgentJobs& jobs, const RegistryCopy& registry, Gates& gates)
+		: jobs_(jobs), registry_(registry), gates_(gates)
+	{}
 
 	void registry_changed(); // forgets what was dropped, drops pools under older KEKs
 	void tick(std::int64_t now);
