@@ -92,10 +92,13 @@ endif
 # --- core library, command, unit tests, benchmarks: CMake decides what is out of date ---
 .PHONY: core force
 force:
+# One build of the tree at a time, without the outer make's job server, which CMake's own make does not join.
+CMAKE_BUILD = env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS flock build/cmake.lock $(CMAKE) --build build/cmake --parallel $(JOBS)
 build/cmake/CMakeCache.txt: CMakeLists.txt
+	@mkdir -p build
 	$(CMAKE) -S . -B build/cmake -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DSEAL_WERROR=ON
 core: build/cmake/CMakeCache.txt
-	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(CMAKE) --build build/cmake --parallel $(JOBS) --target seal_core pgseal
+	@$(CMAKE_BUILD) --target seal_core pgseal
 $(CORE_LIBRARY) $(COMMAND): core
 	@:
 
@@ -110,7 +113,7 @@ demo:
 bench:
 	@test/bench/run $(BENCH_ARGS)
 unit: build/cmake/CMakeCache.txt
-	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(CMAKE) --build build/cmake --parallel $(JOBS)
+	@$(CMAKE_BUILD)
 	cd build/cmake && ctest --output-on-failure --parallel $(JOBS)
 check-layers:
 	@test/check_layers

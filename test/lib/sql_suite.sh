@@ -7,6 +7,7 @@
 #   SEAL_SOFTHSM_MODULE   the PKCS#11 module           SEAL_SOFTHSM_CONF     its configuration file
 #   SEAL_TOKEN            label of a token             SEAL_TOKEN2           label of another, empty one
 #   SEAL_PIN_FILE         file with the PIN of both    SEAL_TABLESPACE_DIR   a directory for tablespaces; has ts1 ... ts9
+# SEAL_MEMCHECK, a directory: the server runs under valgrind, and anything it finds there is one failure more.
 set -u
 WORK=$1 COUNTS=$2
 TREE=$WORK/tree
@@ -45,7 +46,13 @@ max_connections = 30
 wal_level = replica
 log_line_prefix = '%m [%p] %q%a '
 CONF
-pg_ctl -D "$DATA" -l "$WORK/sql/server.log" -w -t 60 start >/dev/null || {
+server=()
+if [ -n "${SEAL_MEMCHECK:-}" ]; then
+	mkdir -p "$SEAL_MEMCHECK"
+	server=(-p "$TREE/test/lib/postgres_memcheck.sh")
+	printf "pg_seal.provider_timeout = '120s'\npg_seal.unlock_timeout = '55s'\n" >>"$DATA/postgresql.conf"
+fi
+pg_ctl -D "$DATA" -l "$WORK/sql/server.log" "${server[@]}" -w -t 120 start >/dev/null || {
 	tail -n 20 "$WORK/sql/server.log"
 	give_up 'the server does not start'
 }
@@ -90,6 +97,19 @@ fi
 if grep -E 'PANIC|terminated by signal|server process .* was terminated' "$WORK/sql/server.log"; then
 	echo '   a server process died during the suite'
 	failed=$((failed + 1))
+fi
+if [ -n "${SEAL_MEMCHECK:-}" ]; then
+	stop # so that every process has written what it found
+	if ! ls "$SEAL_MEMCHECK"/* >/dev/null 2>&1; then
+		echo '   valgrind wrote no log: it did not run'
+		failed=$((failed + 1))
+	elif grep -hE '^==[0-9]+== .*(Invalid|uninitialised|overlap|Mismatched|Syscall param)' "$SEAL_MEMCHECK"/*; then
+		head -n 60 $(grep -lE '^==[0-9]+== .*(Invalid|uninitialised|overlap|Mismatched|Syscall param)' "$SEAL_MEMCHECK"/*)
+		failed=$((failed + 1))
+	else
+		echo "   valgrind found nothing in $(ls "$SEAL_MEMCHECK" | wc -l) processes"
+		passed=$((passed + 1))
+	fi
 fi
 if [ "$failed" -gt 0 ]; then
 	echo "--- end of the server's log"

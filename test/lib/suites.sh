@@ -64,7 +64,7 @@ PYTHON
 build_unit() {
 	local suite=$1 build=$2 log=$LOGS/$1-build.log
 	shift 2
-	if ! { within cmake -S "$ROOT" -B "$build" "$@" && within cmake --build "$build" --parallel "$JOBS"; } >"$log" 2>&1; then
+	if ! { within cmake -S "$ROOT" -B "$build" "$@" && within flock "$ROOT/build/cmake.lock" cmake --build "$build" --parallel "$JOBS"; } >"$log" 2>&1; then
 		grep -nE 'error|Error|undefined' "$log" | head -n 20
 		tail -n 20 "$log"
 		could_not_run "$suite" 'it does not build'
@@ -97,6 +97,15 @@ suite_sql() {
 	read_counts sql "$counts" $?
 }
 
+suite_memcheck() {
+	heading "memcheck: the SQL suites again, the stock server and pg_seal under valgrind"
+	local counts=$WORK/memcheck/counts
+	"${SERVER_PREFIX[@]}" sh -c 'mkdir -p "$0" && cp -R "$1" "$0/tree"' "$WORK/memcheck" "$WORK/tree"
+	within "${SERVER_PREFIX[@]}" SEAL_SOFTHSM_MODULE="$SEAL_SOFTHSM_MODULE" SEAL_MEMCHECK="$WORK/memcheck/found" SEAL_SQL_PORT=54330 \
+		bash "$WORK/memcheck/tree/test/lib/sql_suite.sh" "$WORK/memcheck" "$counts"
+	read_counts memcheck "$counts" $?
+}
+
 suite_tap() {
 	heading "tap: crashes, replication, backups, stock tools"
 	local counts=$WORK/tap.counts status
@@ -106,7 +115,7 @@ suite_tap() {
 		return
 	fi
 	local -a scripts=("${TAP_SCRIPTS[@]}")
-	[ ${#scripts[@]} -gt 0 ] || mapfile -t scripts < <(cd "$ROOT" && ls test/t/*.pl 2>/dev/null)
+	[ ${#scripts[@]} -gt 0 ] || mapfile -t scripts < <(cd "$WORK/tree" && ls test/t/*.pl 2>/dev/null)
 	if [ ${#scripts[@]} -eq 0 ]; then could_not_run tap 'there is no script in test/t'; return; fi
 	within "${SERVER_PREFIX[@]}" SEAL_ROOT="$WORK/tree" \
 		TESTDIR="$WORK/tap" PG_TEST_PORT_DIR="$WORK/ports" PG_REGRESS="$STAGE_PGXS/test/regress/pg_regress" \

@@ -218,7 +218,7 @@ bool pin_digest(const std::string& module_path, const std::string& serial, const
 	p += module_path.size() + 1;
 	std::memcpy(p, serial.data(), serial.size());
 	p += serial.size() + 1;
-	std::memcpy(p, bytes.data(), bytes.size());
+	std::copy(bytes.begin(), bytes.end(), p); // may be empty: a token without a PIN
 	return hmac_sha256(process_key, message.reveal(RevealToken{}), out.data());
 }
 

@@ -40,8 +40,10 @@ inline uint32 hash_of(const RelFileNodeBackend& r) noexcept
 {
 	uint64 h = (uint64{r.node.relNode} << 32 | r.node.spcNode) * 0x9E3779B97F4A7C15ull;
 	h ^= (uint64{r.node.dbNode} << 32 | static_cast<uint32>(r.backend)) * 0xC2B2AE3D27D4EB4Full;
-	return static_cast<uint32>(h ^ h >> 32) | 1;
+	return static_cast<uint32>(h ^ h >> 32) | 1; // bit 0 says that the way is used
 }
+
+inline uint32 set_of(uint32 tag) noexcept { return tag >> 1 & set_mask; }
 
 inline bool same(const RelFileNodeBackend& a, const RelFileNodeBackend& b) noexcept
 {
@@ -95,8 +97,11 @@ bool first_page_sealed(const RelFileNode& node)
 	char* path = relpathperm(node, MAIN_FORKNUM);
 	const int fd = open(path, O_RDONLY | O_CLOEXEC);
 	pfree(path);
-	if (fd < 0)
-		return false; // not there (yet): nothing to protect; other errors are md.c's to report
+	if (fd < 0) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			return false; // not there yet: nothing to protect
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open relation %u of database %u: %m", node.relNode, node.dbNode)));
+	}
 	alignas(8) uint8 header[kPageHeaderSize];
 	const ssize_t got = pread(fd, header, sizeof header, 0);
 	close(fd);
@@ -112,11 +117,11 @@ void ready_cipher(PageCipher& cipher, CipherId id, uint8 seed[kDekSeedSize])
 		                errhint("Check that the OpenSSL provider offers AES-XTS and HKDF.")));
 }
 
-// Recovery of a sealed relation without its key: what is written takes a key that lasts until the relation is dropped.
+RelationId relation_id(const RelFileNode& node) noexcept { return {node.dbNode, node.spcNode, node.relNode}; }
+
 void load_throwaway(CachedKey* entry)
 {
-	const RelFileNode& node = entry->rnode.node;
-	const RelationId id = {node.dbNode, node.spcNode, node.relNode};
+	const RelationId id = relation_id(entry->rnode.node);
 	uint8 seed[kDekSeedSize];
 	if (!vault_throwaway(id, seed))
 		ereport(PANIC, (errmsg("recovery met too many sealed relations whose keys are missing"),
@@ -126,14 +131,12 @@ void load_throwaway(CachedKey* entry)
 	entry->kind = CachedKey::throwaway;
 }
 
+// No key. A record that says "plain" comes here too: it carries no MAC, so what is on disk has the last word.
 void load_absent(CachedKey* entry)
 {
-	if (!first_page_sealed(entry->rnode.node))
-		entry->kind = CachedKey::plain;
-	else if (RecoveryInProgress())
+	entry->kind = first_page_sealed(entry->rnode.node) ? CachedKey::missing : CachedKey::plain;
+	if (RecoveryInProgress() && vault_throwaway_exists(relation_id(entry->rnode.node)))
 		load_throwaway(entry);
-	else
-		entry->kind = CachedKey::missing;
 }
 
 void load(CachedKey* entry)
@@ -159,7 +162,9 @@ void load(CachedKey* entry)
 	}
 	// Redo can meet a relation whose drop, and then its keyring's, come later in the WAL.
 	if (RecoveryInProgress() && slot.form.cipher != CipherId::none && !keyring_state(slot.keyring_id).exists) {
-		load_throwaway(entry);
+		entry->kind = CachedKey::missing;
+		if (vault_throwaway_exists(relation_id(node)))
+			load_throwaway(entry);
 		return;
 	}
 	entry->state = slot.state;
@@ -176,13 +181,16 @@ void load(CachedKey* entry)
 	}
 	const bool any_key = slot.form.cipher != CipherId::none ||
 	                     (slot.state != SlotState::single && slot.old_form.cipher != CipherId::none);
-	entry->kind = any_key ? CachedKey::sealed : CachedKey::plain;
+	if (any_key)
+		entry->kind = CachedKey::sealed;
+	else
+		load_absent(entry);
 }
 
 CachedKey* find_or_claim(const RelFileNodeBackend& rnode, uint32 tag)
 {
-	Set& set = sets[tag & set_mask];
-	CachedKey* const ways = &entries[std::size_t{tag & set_mask} * kWays];
+	Set& set = sets[set_of(tag)];
+	CachedKey* const ways = &entries[std::size_t{set_of(tag)} * kWays];
 	int victim = -1;
 	for (int i = 0; i < kWays; ++i) {
 		if (set.tags[i] == tag && ways[i].in_use && same(ways[i].rnode, rnode))
@@ -227,6 +235,11 @@ CachedKey* get_slow(const RelFileNodeBackend& rnode)
 
 } // namespace
 
+void key_cache_take_throwaway(CachedKey* key)
+{
+	load_throwaway(key);
+}
+
 CachedKey* key_cache_get(const RelFileNodeBackend& rnode)
 {
 	if (likely(last && same(last->rnode, rnode) && last->epoch == keymap_epoch(rnode.node)))
@@ -239,8 +252,7 @@ void forget(const RelFileNodeBackend& rnode) noexcept
 {
 	if (!sets || cache_pid != MyProcPid)
 		return;
-	const uint32 tag = hash_of(rnode);
-	CachedKey* const ways = &entries[std::size_t{tag & set_mask} * kWays];
+	CachedKey* const ways = &entries[std::size_t{set_of(hash_of(rnode))} * kWays];
 	for (int i = 0; i < kWays; ++i)
 		if (ways[i].in_use && same(ways[i].rnode, rnode))
 			release(&ways[i]);

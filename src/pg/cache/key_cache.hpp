@@ -21,7 +21,7 @@ struct CachedKey {
 		plain,     // no key: pages pass untouched
 		sealed,    // ciphers ready
 		missing,   // pages on disk are sealed, but the key file knows no key: every access is an ERROR
-		throwaway, // the same in recovery: writes take a key that lasts until the relation is dropped (PROTOCOLS 3)
+		throwaway, // the same in recovery, once something was written: under a key that lasts until the relation is dropped
 	};
 	RelFileNodeBackend rnode;
 	uint32 epoch;
@@ -35,6 +35,9 @@ struct CachedKey {
 
 // The relation's entry, filled from the keymap on a miss. Valid until the next call. May raise on a miss (never on a hit).
 CachedKey* key_cache_get(const RelFileNodeBackend& rnode);
+
+// Recovery of a relation whose key is missing: what is written from now on takes a key that lasts until the relation is dropped.
+void key_cache_take_throwaway(CachedKey* key);
 
 // Temporary relations: their DEK lives only here, in the session that owns them.
 void key_cache_temp_created(const RelFileNodeBackend& rnode, CipherId cipher);

@@ -31,18 +31,13 @@ void temp_keys_add(const RelFileNodeBackend& rnode, CipherId cipher)
 		control.hcxt = TopMemoryContext;
 		table = hash_create("pg_seal temporary keys", 32, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	uint8 seed[kDekSeedSize];
-	if (!new_dek_seed(seed))
-		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), errmsg("the random generator failed")));
 	bool found;
-	auto* key = static_cast<TempKey*>(hash_search(table, &rnode, HASH_ENTER_NULL, &found));
-	if (key) {
-		key->form = {cipher, 0};
-		memcpy(key->seed, seed, sizeof seed);
+	auto* key = static_cast<TempKey*>(hash_search(table, &rnode, HASH_ENTER, &found));
+	key->form = {cipher, 0};
+	if (!new_dek_seed(key->seed)) {
+		hash_search(table, &rnode, HASH_REMOVE, nullptr);
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), errmsg("the random generator failed")));
 	}
-	wipe(seed, sizeof seed);
-	if (!key)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
 bool temp_keys_find(const RelFileNodeBackend& rnode, KeyForm* form, uint8 seed[kDekSeedSize]) noexcept

@@ -33,6 +33,7 @@ namespace {
 
 ProcessUtility_hook_type previous_utility;
 object_access_hook_type previous_access;
+Oid created_database = InvalidOid; // by the CREATE DATABASE that runs in this process
 void (*stock_database_redo)(XLogReaderState*);
 
 const char* option_text(List* options, const char* name)
@@ -91,10 +92,14 @@ Oid check_move_database(const AlterDatabaseStmt* statement)
 void forget_tablespace_policy(Oid tablespace)
 {
 	LWLockAcquire(seal_lock(Lock::registry), LW_EXCLUSIVE);
-	const Registry registry = registry_read();
-	for (const TablespacePolicy& policy : registry.tablespaces())
-		if (policy.tablespace == tablespace)
-			registry_commit(registry.remove("tablespaces", std::to_string(tablespace)));
+	try {
+		const Registry registry = registry_read();
+		for (const TablespacePolicy& policy : registry.tablespaces())
+			if (policy.tablespace == tablespace)
+				registry_commit(registry.remove("tablespaces", std::to_string(tablespace)));
+	} catch (const SealError& e) { // the tablespace is gone: too late for an ERROR
+		ereport(WARNING, (errmsg("the policy of the dropped tablespace stays: %s", e.error.message.c_str())));
+	}
 	LWLockRelease(seal_lock(Lock::registry));
 }
 
@@ -102,12 +107,15 @@ void on_utility(PlannedStmt* statement, const char* text, bool read_only_tree, P
                 QueryEnvironment* environment, DestReceiver* dest, QueryCompletion* completion)
 {
 	const Node* node = statement->utilityStmt;
-	Oid moved_database = InvalidOid, dropped_tablespace = InvalidOid;
+	Oid moved_database = InvalidOid, dropped_database = InvalidOid, dropped_tablespace = InvalidOid;
 	pg_entry([&] {
+		created_database = InvalidOid;
 		if (IsA(node, CreatedbStmt))
 			check_create_database(castNode(CreatedbStmt, statement->utilityStmt));
 		else if (IsA(node, AlterDatabaseStmt))
 			moved_database = check_move_database(castNode(AlterDatabaseStmt, statement->utilityStmt));
+		else if (IsA(node, DropdbStmt))
+			dropped_database = get_database_oid(castNode(DropdbStmt, statement->utilityStmt)->dbname, true);
 		else if (IsA(node, DropTableSpaceStmt))
 			dropped_tablespace = get_tablespace_oid(castNode(DropTableSpaceStmt, statement->utilityStmt)->tablespacename, true);
 	});
@@ -116,21 +124,24 @@ void on_utility(PlannedStmt* statement, const char* text, bool read_only_tree, P
 	                                                                completion);
 
 	pg_entry([&] {
+		if (OidIsValid(created_database)) // somebody may have looked at the directory while it was being copied
+			keymap_unload_database(created_database);
 		if (OidIsValid(moved_database))
 			keymap_unload_database(moved_database);
+		if (OidIsValid(dropped_database))
+			keymap_database_dropped(dropped_database);
 		if (OidIsValid(dropped_tablespace))
 			forget_tablespace_policy(dropped_tablespace);
 	});
 }
 
-// DROP DATABASE removes the directory without the storage manager. The hook runs before that, and should the drop fail, the index
-// is simply read again.
+// The new database's row is not visible to this transaction when the statement ends, so its OID is noted here.
 void on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void* arg)
 {
 	if (previous_access)
 		previous_access(access, class_id, object_id, sub_id, arg);
-	if (access == OAT_DROP && class_id == DatabaseRelationId)
-		pg_entry([&] { keymap_database_dropped(object_id); });
+	if (access == OAT_POST_CREATE && class_id == DatabaseRelationId)
+		created_database = object_id;
 }
 
 // Which databases a database record is about; the directories change under the keymap.

@@ -2,7 +2,7 @@
 //
 //   CREATE DATABASE ... STRATEGY file_copy, ALTER DATABASE ... SET TABLESPACE: raw copies. Key files travel with them; when the copy
 //     would leave the destination's policy unmet, the statement is refused before anything is copied.
-//   DROP DATABASE, and its redo: what the keymap knows of the database is forgotten.
+//   CREATE and DROP DATABASE, and their redo: what the keymap knows of the database is forgotten.
 //   DROP TABLESPACE: its policy goes with it.
 #pragma once
 

@@ -79,7 +79,7 @@ void check_raw_copy(Oid database, const char* database_name, Oid destination, co
 			                errmsg("database \"%s\" has sealed relations, and the destination tablespace is not sealed", database_name),
 			                errdetail("%d relations would be copied as they are and stay sealed.", set.other), errhint("%s", hint)));
 	} else {
-		char* directory = GetDatabasePath(database, key_file_default_tablespace(database));
+		char* directory = GetDatabasePath(database, key_file_default_tablespace(database, InvalidOid));
 		const int plain = count_plain_files(directory, set.rel_nodes) - set.other;
 		if (plain > 0 || set.other > 0)
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

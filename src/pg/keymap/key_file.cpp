@@ -1,6 +1,7 @@
 #include "key_file.hpp"
 
 #include "../xlog.hpp"
+#include "key_file_ids.hpp"
 
 #include "seal/page_cipher.hpp"
 
@@ -20,10 +21,15 @@ namespace seal::pg {
 
 namespace {
 
-bool exists(const char* path) noexcept
+// Only "no such file" means that it is not there.
+bool exists(const char* path)
 {
 	struct stat st;
-	return stat(path, &st) == 0;
+	if (stat(path, &st) == 0)
+		return true;
+	if (errno != ENOENT && errno != ENOTDIR)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not stat file \"%s\": %m", path)));
+	return false;
 }
 
 // Calls `found(tablespace oid)` for each entry of pg_tblspc until it returns true.
@@ -53,25 +59,35 @@ template <class F> void each_database_in(const char* directory, F found)
 
 } // namespace
 
-Oid key_file_default_tablespace(Oid database)
+Oid key_file_default_tablespace(Oid database, Oid hint)
 {
 	if (!OidIsValid(database))
 		return GLOBALTABLESPACE_OID;
 	if (database == MyDatabaseId && OidIsValid(MyDatabaseTableSpace))
 		return MyDatabaseTableSpace;
 
+	constexpr int kMostCandidates = 8;
+	Oid candidates[kMostCandidates];
+	int count = 0;
 	char path[MAXPGPATH];
 	snprintf(path, sizeof path, "base/%u/PG_VERSION", database);
 	if (exists(path))
-		return DEFAULTTABLESPACE_OID;
-	Oid result = InvalidOid;
+		candidates[count++] = DEFAULTTABLESPACE_OID;
 	each_tablespace([&](Oid tablespace) {
 		snprintf(path, sizeof path, "pg_tblspc/%u/%s/%u/PG_VERSION", tablespace, TABLESPACE_VERSION_DIRECTORY, database);
 		if (exists(path))
-			result = tablespace;
-		return OidIsValid(result);
+			candidates[count++] = tablespace;
+		return count == kMostCandidates;
 	});
-	return result;
+	if (count <= 1)
+		return count == 0 ? InvalidOid : candidates[0];
+	const Oid remembered = key_file_identity(database).default_tablespace;
+	const Oid wanted[] = {hint, remembered};
+	for (const Oid tablespace : wanted)
+		for (int i = 0; i < count; ++i)
+			if (candidates[i] == tablespace)
+				return tablespace;
+	return candidates[count - 1]; // a move goes away from base/ more often than back; a session of the database corrects it
 }
 
 void key_file_path(Oid database, Oid default_tablespace, char path[MAXPGPATH])

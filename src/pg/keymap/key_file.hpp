@@ -12,8 +12,9 @@
 namespace seal::pg {
 
 // The database's default tablespace: its own session's, or the place where its directory holds PG_VERSION (only the default
-// directory does). InvalidOid: there is no such directory now.
-Oid key_file_default_tablespace(Oid database);
+// directory does). A crash in ALTER DATABASE SET TABLESPACE can leave two: then `hint` (from WAL) or what pg_seal/keyfiles remembers
+// decides. InvalidOid: there is no such directory now. ERROR when that cannot be told.
+Oid key_file_default_tablespace(Oid database, Oid hint);
 // "global/pg_seal_keys", "base/5/pg_seal_keys", "pg_tblspc/16400/PG_15_.../5/pg_seal_keys".
 void key_file_path(Oid database, Oid default_tablespace, char path[MAXPGPATH]);
 

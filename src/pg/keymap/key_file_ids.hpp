@@ -15,7 +15,8 @@ struct KeyFileIdentity {
 	uint32 known; // 0: no record
 	uint8 file_id[16];
 	uint64 max_version;
-	uint8 reserved[32];
+	Oid default_tablespace; // where the database's directory was last known to be
+	uint8 reserved[28];
 };
 static_assert(sizeof(KeyFileIdentity) == 64);
 

@@ -17,6 +17,7 @@ struct DatabaseKeys { // one database's key file, as far as this server knows it
 	Oid database;           // 0 is the shared catalogs' (global/); see in_use
 	Oid default_tablespace; // where its directory and its key file are
 	bool in_use, overflow;
+	bool verified;          // against pg_seal/keyfiles; not while in recovery
 	uint32 pages;           // of the key file; 0: no file
 	uint32 free_hint;       // no free slot below this number
 	uint64 max_version;     // the largest version ever given

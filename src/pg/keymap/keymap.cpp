@@ -34,7 +34,13 @@ Lookup keymap_find(const RelFileNode& node, KeySlot* slot)
 	// A slot can be wiped and taken by another relation between the index and the file: then look again.
 	for (int attempt = 0; attempt < 3; ++attempt) {
 		DatabaseKeys database;
-		if (!keymap_load(node.dbNode, InvalidOid, false, ERROR, &database) || database.pages == 0)
+		if (!keymap_load(node.dbNode, InvalidOid, false, ERROR, &database)) {
+			if (!RecoveryInProgress())
+				ereport(ERROR, (errcode(ERRCODE_UNDEFINED_DATABASE), errmsg("the directory of database %u was not found", node.dbNode),
+				                errhint("Is the file system of its tablespace mounted?")));
+			return Lookup::absent; // a later record drops the database
+		}
+		if (database.pages == 0)
 			return Lookup::absent;
 		const SlotKey key = slot_key(database, node);
 		LWLockAcquire(seal_lock(Lock::keymap), LW_SHARED);

@@ -41,7 +41,10 @@ void keymap_raw_copy(bool begins);
 // --- inspection (SQL functions, DDL checks, workers) ---
 typedef void (*SlotVisitor)(const KeySlot& slot, void* arg);
 void keymap_visit(Oid database, SlotVisitor visit, void* arg); // every live slot of a database's key file; under the keymap lock, shared
-bool keymap_any_slot_of_keyring(uint32 keyring_id);            // in any database: drop_keyring asks
+// drop_keyring: first wipes what only dropped relations still hold (a checkpoint; takes Lock::keymap_writer), then, with
+// Lock::keymap_writer held so that no key is made meanwhile, asks whether any record is left in any database.
+void keymap_purge_keyring(uint32 keyring_id);
+bool keymap_any_slot_of_keyring(uint32 keyring_id);
 int keymap_reap(Oid database);                                  // wipes tombstones past their time; returns how many
 
 } // namespace seal::pg

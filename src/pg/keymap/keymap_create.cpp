@@ -10,7 +10,6 @@
 #include "../registry/registry_store.hpp"
 #include "../shmem.hpp"
 #include "../xlog.hpp"
-#include "key_file_ids.hpp"
 #include "keymap_store.hpp"
 
 #include "seal/secret.hpp"
@@ -167,12 +166,7 @@ void keymap_create(const RelFileNode& node, uint32 keyring_id, CipherId cipher)
 	END_CRIT_SECTION();
 	crash_point("keymap.after_publish");
 
-	KeyFileIdentity identity = {};
-	identity.database = database.database;
-	identity.known = 1;
-	memcpy(identity.file_id, database.file_id, sizeof identity.file_id);
-	identity.max_version = key.slot.version;
-	key_file_remember(identity);
+	keymap_remember(database, key.slot.version);
 	key_file_close(place.fd);
 	LWLockRelease(seal_lock(Lock::keymap_writer));
 }

@@ -26,7 +26,7 @@ void keymap_redo(XLogReaderState* reader)
 
 	LWLockAcquire(seal_lock(Lock::keymap_writer), LW_EXCLUSIVE);
 	// The directory may be gone because a later record of this WAL drops the database: make it, that record removes it again.
-	if (OidIsValid(record.database) && !OidIsValid(key_file_default_tablespace(record.database)))
+	if (OidIsValid(record.database) && !OidIsValid(key_file_default_tablespace(record.database, record.default_tablespace)))
 		TablespaceCreateDbspace(record.default_tablespace, record.database, true);
 	DatabaseKeys database;
 	if (!keymap_load(record.database, record.default_tablespace, true, ERROR, &database))
@@ -46,7 +46,9 @@ void keymap_redo(XLogReaderState* reader)
 		keymap_write_crit(place, reader->EndRecPtr);
 		crash_point("keymap.redo_after_write");
 		keymap_publish(database, key, place);
+		database.max_version = Max(database.max_version, record.slot.version);
 	}
+	keymap_remember(database, database.max_version); // this node's file has an id of its own
 	key_file_close(place.fd);
 	LWLockRelease(seal_lock(Lock::keymap_writer));
 

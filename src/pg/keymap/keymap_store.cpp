@@ -21,17 +21,29 @@ constexpr uint8 kNoFileId[16] = {};
 alignas(8) uint8 place_page[kPageSize];
 alignas(8) uint8 scan_page[kPageSize];
 
-// Exchanged, missing or rolled-back key files. Not in recovery, when file and record may come from different moments of a backup.
+bool slot_is_for(const KeySlot& slot, const SlotKey& key) noexcept
+{
+	return slot.state != SlotState::free && slot.rel_node == key.rel_node && slot.tablespace == key.tablespace;
+}
+
+void forget_database(Oid database) noexcept
+{
+	LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
+	key_index_forget_database_locked(database);
+	LWLockRelease(seal_lock(Lock::keymap));
+}
+
+// Exchanged, missing or rolled-back key files. Asked outside recovery only: in it, file and record may come
+// from different moments of a backup.
 bool identity_holds(const DatabaseKeys& database, const char* path, int elevel)
 {
-	if (RecoveryInProgress())
-		return true;
 	KeyFileIdentity known = key_file_identity(database.database);
 	if (known.known == 0) {
 		if (database.pages > 0) {
 			known.known = 1;
 			memcpy(known.file_id, database.file_id, sizeof known.file_id);
 			known.max_version = database.max_version;
+			known.default_tablespace = database.default_tablespace;
 			key_file_remember(known);
 		}
 		return true;
@@ -54,11 +66,9 @@ bool identity_holds(const DatabaseKeys& database, const char* path, int elevel)
 }
 
 // A crash can tear a page between sectors: every record is whole, but the checksum, for which stock tools look, may be the other
-// version's. Redo leaves a record alone that is there already, so recovery mends the checksum here. Under Lock::keymap_writer.
+// version's. Redo leaves a record alone that is there already, and tombstones are not logged, so the checksum is mended here. Under Lock::keymap_writer.
 void mend_torn_page(const char* path, uint32 number, uint8* page)
 {
-	if (!RecoveryInProgress())
-		return;
 	const int fd = key_file_open(path, true, false);
 	if (fd < 0 || !key_file_write_page(fd, number, page) || pg_fsync(fd) != 0)
 		ereport(LOG, (errcode_for_file_access(), errmsg("could not write key file \"%s\": %m", path)));
@@ -112,7 +122,11 @@ bool keymap_load(Oid oid, Oid tablespace_hint, bool writer_held, int elevel, Dat
 	if (known)
 		*out = *known;
 	LWLockRelease(seal_lock(Lock::keymap));
-	if (known)
+	// A session knows its own database's default tablespace; an index made from another directory (one that a crash in ALTER DATABASE
+	// SET TABLESPACE left behind) is wrong. One read in recovery was not verified: recovery is over now.
+	const bool misplaced = known && oid == MyDatabaseId && OidIsValid(MyDatabaseTableSpace) && out->default_tablespace != MyDatabaseTableSpace;
+	const bool unverified = known && !out->verified && !RecoveryInProgress();
+	if (known && !misplaced && !unverified)
 		return true;
 
 	if (!writer_held) {
@@ -122,9 +136,12 @@ bool keymap_load(Oid oid, Oid tablespace_hint, bool writer_held, int elevel, Dat
 		return ok;
 	}
 
+	if (misplaced || unverified)
+		forget_database(oid);
+
 	DatabaseKeys database = {};
 	database.database = oid;
-	database.default_tablespace = key_file_default_tablespace(oid);
+	database.default_tablespace = key_file_default_tablespace(oid, tablespace_hint);
 	if (!OidIsValid(database.default_tablespace))
 		database.default_tablespace = tablespace_hint;
 	if (!OidIsValid(database.default_tablespace))
@@ -142,7 +159,8 @@ bool keymap_load(Oid oid, Oid tablespace_hint, bool writer_held, int elevel, Dat
 		ok = read_into_index(&database, path, fd, elevel);
 		key_file_close(fd);
 	}
-	ok = ok && identity_holds(database, path, elevel);
+	database.verified = !RecoveryInProgress();
+	ok = ok && (!database.verified || identity_holds(database, path, elevel));
 	if (!ok)
 		return false;
 
@@ -214,7 +232,25 @@ SlotPlace keymap_place_slot(DatabaseKeys* database, const SlotKey& key)
 	if (place.fd < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open key file \"%s\": %m", place.path)));
 
+	// The index may have been read from a file that was still being copied: never grow, cut or place by a size that is not the file's.
+	if (key_file_pages(place.fd, place.path) != database->pages) {
+		forget_database(database->database);
+		DatabaseKeys again;
+		if (!keymap_load(database->database, database->default_tablespace, true, ERROR, &again) ||
+		    key_file_pages(place.fd, place.path) != again.pages)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("key file \"%s\" changes under the server", place.path)));
+		*database = again;
+	}
 	place.slot = keymap_locate(*database, key, place.fd, place.path);
+	if (place.slot != kNoSlot) {
+		key_file_read_page(place.fd, place.path, place.page_number(), place.page, database->file_id, ERROR);
+		if (!slot_is_for(*place.target(), key)) { // a stale index entry: that slot is another relation's, or free
+			LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
+			key_index_remove_locked(key);
+			LWLockRelease(seal_lock(Lock::keymap));
+			place.slot = kNoSlot;
+		}
+	}
 	if (place.slot == kNoSlot) {
 		if (database->pages == 0 && !pg_strong_random(database->file_id, sizeof database->file_id))
 			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes")));
@@ -228,6 +264,8 @@ SlotPlace keymap_place_slot(DatabaseKeys* database, const SlotKey& key)
 		remember_shape(*database);
 	}
 	key_file_read_page(place.fd, place.path, place.page_number(), place.page, database->file_id, ERROR);
+	if (place.target()->state != SlotState::free && !slot_is_for(*place.target(), key))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("slot %u of key file \"%s\" is taken", place.slot, place.path)));
 	return place;
 }
 
@@ -238,6 +276,17 @@ void keymap_write_crit(const SlotPlace& place, XLogRecPtr lsn)
 		ereport(PANIC, (errcode_for_file_access(), errmsg("could not write key file \"%s\": %m", place.path)));
 	if (crash_point("keymap.before_fsync") || pg_fsync(place.fd) != 0)
 		ereport(PANIC, (errcode_for_file_access(), errmsg("could not fsync key file \"%s\": %m", place.path)));
+}
+
+void keymap_remember(const DatabaseKeys& database, uint64 max_version) noexcept
+{
+	KeyFileIdentity identity = {};
+	identity.database = database.database;
+	identity.known = 1;
+	memcpy(identity.file_id, database.file_id, sizeof identity.file_id);
+	identity.max_version = max_version;
+	identity.default_tablespace = database.default_tablespace;
+	key_file_remember(identity);
 }
 
 void keymap_publish(const DatabaseKeys& database, const SlotKey& key, const SlotPlace& place) noexcept

@@ -48,6 +48,8 @@ void keymap_write_crit(const SlotPlace& place, XLogRecPtr lsn);
 // what is being replayed stays. Under Lock::keymap_writer.
 void keymap_bury(const DatabaseKeys& database, const SlotKey& key, uint32 slot, XLogRecPtr lsn, bool redo) noexcept;
 bool keymap_raw_copy_running_locked() noexcept; // under Lock::keymap_writer
+// Notes the key file's id, highest version and place in pg_seal/keyfiles (WARNING at most). After the key file is durable.
+void keymap_remember(const DatabaseKeys& database, uint64 max_version) noexcept;
 // Makes the written slot visible to every process. Allowed in a critical section.
 void keymap_publish(const DatabaseKeys& database, const SlotKey& key, const SlotPlace& place) noexcept;
 

@@ -1,7 +1,7 @@
 // The reaper: wipes the key records of relations that are gone, and finds records whose relation never came to be (a crash between
 // key record and file).
 //
-// A tombstone is wiped only when no redo can need its key any more: its LSN lies before the redo start of a completed checkpoint or
+// A tombstone is wiped only when its relation's file is certainly gone and no redo can need its key any more: its LSN lies before the redo start of a completed checkpoint or
 // restart point (pg_control), and pg_seal.tombstone_retention has passed, for base backups that are still being taken. Wiping erases
 // this node's copy of the wrapped DEK; copies in WAL, archives and backups fall only with their keyring key or KEK.
 #include "keymap.hpp"
@@ -22,7 +22,7 @@ extern "C" {
 }
 
 #include <ctime>
-#include <unistd.h>
+#include <sys/stat.h>
 
 namespace seal::pg {
 
@@ -39,15 +39,26 @@ XLogRecPtr completed_redo_start()
 	return redo;
 }
 
-bool file_exists(const DatabaseKeys& database, const KeySlot& slot)
+// Is the relation's file certainly gone? Only "no such file" in a directory that is there counts: a tablespace that is not mounted,
+// or an I/O error, must not cost a key.
+bool file_gone(const DatabaseKeys& database, const KeySlot& slot)
 {
+	char directory[MAXPGPATH];
+	struct stat st;
+	if (OidIsValid(slot.tablespace)) {
+		snprintf(directory, sizeof directory, "pg_tblspc/%u/%s", slot.tablespace, TABLESPACE_VERSION_DIRECTORY);
+		if (stat(directory, &st) != 0) {
+			snprintf(directory, sizeof directory, "pg_tblspc/%u", slot.tablespace);
+			return lstat(directory, &st) != 0 && errno == ENOENT; // dropped, not merely away
+		}
+	}
 	const RelFileNode node = {.spcNode = OidIsValid(slot.tablespace) ? slot.tablespace : database.default_tablespace,
 	                          .dbNode = database.database,
 	                          .relNode = slot.rel_node};
 	char* path = relpathperm(node, MAIN_FORKNUM);
-	const bool exists = access(path, F_OK) == 0 || errno != ENOENT;
+	const bool gone = stat(path, &st) != 0 && errno == ENOENT;
 	pfree(path);
-	return exists;
+	return gone;
 }
 
 struct Pass {
@@ -86,13 +97,21 @@ int reap_page(const Pass& pass, DatabaseKeys& database, int fd, const char* path
 		if (slot->state == SlotState::free)
 			continue;
 		if (slot->dropped_lsn == 0 && slot->record_lsn < pass.redo_start && pass.now >= slot->created_at + kOrphanAge &&
-		    !RecoveryInProgress() && !file_exists(database, *slot)) {
+		    !RecoveryInProgress() && file_gone(database, *slot)) {
 			slot->dropped_lsn = GetXLogInsertRecPtr();
 			slot->dropped_at = pass.now;
 			++buried;
 		}
 		if (!may_wipe(pass, *slot))
 			continue;
+		// The server keeps a dropped relation's empty file until the next checkpoint, which is behind us. A file that is there now
+		// belongs to a live relation: the mark was wrong (altered, or set while the tablespace was away), or redo made the file again.
+		if (!file_gone(database, *slot)) {
+			slot->dropped_lsn = 0;
+			slot->dropped_at = 0;
+			++buried;
+			continue;
+		}
 		if (!*remembered && !(*remembered = remember_max_version(database, fd, path)))
 			return wiped;
 		if (number == 0) // page 0 was just changed on disk: keep what it remembers
@@ -181,14 +200,18 @@ bool keymap_any_slot_of_keyring(uint32 keyring_id)
 {
 	KeyringUse use = {keyring_id, 0, 0};
 	key_file_walk(count_keyring, &use);
+	return use.live + use.buried > 0;
+}
+
+void keymap_purge_keyring(uint32 keyring_id)
+{
+	KeyringUse use = {keyring_id, 0, 0};
+	key_file_walk(count_keyring, &use);
 	if (use.live > 0 || use.buried == 0)
-		return use.live > 0;
+		return;
 	// Only dropped relations are left. After a checkpoint no redo needs their keys, so their records can go now.
 	RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE | CHECKPOINT_WAIT);
 	key_file_walk(reap_keyring, &keyring_id);
-	use = {keyring_id, 0, 0};
-	key_file_walk(count_keyring, &use);
-	return use.live + use.buried > 0;
 }
 
 } // namespace seal::pg

@@ -46,11 +46,17 @@ private:
 	LWLock* lock_;
 };
 
+// Under Lock::registry.
+template <class F> void change_registry_locked(F&& make)
+{
+	const Registry now = registry_read();
+	registry_commit(make(now));
+}
+
 template <class F> void change_registry(F&& make)
 {
 	const ExclusiveLwLock lock(Lock::registry);
-	const Registry now = registry_read();
-	registry_commit(make(now));
+	change_registry_locked(std::forward<F>(make));
 }
 
 std::uint64_t next_operation_id(); // from the registry's counter

@@ -107,7 +107,7 @@ std::string tablespace_text(Oid tablespace)
 	return name ? "\"" + utf8_from_server(name) + "\"" : std::to_string(tablespace);
 }
 
-// Under the registry lock: nobody gives a tablespace this keyring meanwhile.
+// Under the registry lock (nobody gives a tablespace this keyring meanwhile) and the key files' (nobody makes a key under it).
 void refuse_used(const Registry& now, const KeyringDef& keyring)
 {
 	for (const TablespacePolicy& policy : now.tablespaces())
@@ -128,8 +128,11 @@ void drop_keyring(const std::string& name)
 	std::string left;
 	audited(event, [&] {
 		const KeyChange change("seal.drop_keyring()");
-		refuse_used(registry_read(), need_keyring(registry_read(), name)); // reads the key files, before the lock is taken
-		change_registry([&](const Registry& now) {
+		const std::uint32_t id = need_keyring(registry_read(), name).id;
+		pg_call([&] { keymap_purge_keyring(id); });
+		const ExclusiveLwLock registry_lock(Lock::registry);
+		const ExclusiveLwLock key_files_lock(Lock::keymap_writer); // until the keyring is gone: keymap_create looks again under it
+		change_registry_locked([&](const Registry& now) {
 			const KeyringDef keyring = need_keyring(now, name);
 			refuse_used(now, keyring);
 			event.detail.number("keyring_id", keyring.id);

@@ -1,7 +1,10 @@
 #include "page_seal.hpp"
 
+#include "../vault/vault.hpp"
+
 extern "C" {
 #include "access/xlog.h"
+#include "access/xlogutils.h"
 #include "storage/bufpage.h"
 #include "storage/smgr.h"
 }
@@ -76,10 +79,13 @@ bool page_looks_sealed(const uint8* page) noexcept
 
 bool page_seal(CachedKey& key, const uint8* plain, uint8* sealed, ForkNumber fork, BlockNumber block)
 {
-	if (unlikely(key.kind == CachedKey::missing))
-		raise_missing_key(key.rnode, fork, block);
 	if (page_is_zero(plain))
 		return false;
+	if (unlikely(key.kind == CachedKey::missing)) {
+		if (!RecoveryInProgress())
+			raise_missing_key(key.rnode, fork, block);
+		key_cache_take_throwaway(&key);
+	}
 
 	const bool old_form = key.state == SlotState::transition && page_lsn(plain) < key.switch_lsn;
 	const KeyForm& form = old_form ? key.old_form : key.form;
@@ -102,16 +108,21 @@ void page_open(CachedKey* key, const RelFileNodeBackend& rnode, uint8* page, For
 	PageHeader header = header_of(page);
 
 	if (!flags_sealed(header->pd_flags)) {
-		const bool sealed_only = (key->kind == CachedKey::sealed || key->kind == CachedKey::throwaway) &&
-		                         key->state != SlotState::transition && key->form.cipher != CipherId::none;
-		if (unlikely(sealed_only && !page_is_zero(page)) && key->kind == CachedKey::sealed)
+		const bool sealed_only =
+			key->kind == CachedKey::sealed && key->state != SlotState::transition && key->form.cipher != CipherId::none;
+		if (unlikely(sealed_only && !page_is_zero(page)))
 			refuse_plain_page(rnode, page, fork, block);
+		else if (unlikely(key->kind == CachedKey::missing && !InRecovery && !page_is_zero(page)))
+			raise_missing_key(rnode, fork, block);
 		return;
 	}
 	if (unlikely(!page_looks_sealed(page)))
 		return; // a damaged page: its flags alone make the server's check refuse it
 
 	const PageMark mark = flags_mark(header->pd_flags);
+	if (unlikely(mark.cipher == CipherId::throwaway && key->kind == CachedKey::missing && RecoveryInProgress()) &&
+	    vault_throwaway_exists({rnode.node.dbNode, rnode.node.spcNode, rnode.node.relNode}))
+		key_cache_take_throwaway(key); // another process made it
 	const auto is = [&](const KeyForm& form) { return form.cipher == mark.cipher && form.generation == mark.generation; };
 	PageCipher* cipher = nullptr;
 	if (key->kind == CachedKey::sealed && is(key->form))
@@ -121,8 +132,8 @@ void page_open(CachedKey* key, const RelFileNodeBackend& rnode, uint8* page, For
 	else if (key->kind == CachedKey::throwaway && mark.cipher == CipherId::throwaway)
 		cipher = &key->cipher;
 	if (unlikely(!cipher)) {
-		if (AmStartupProcess())
-			return; // recovery: full-page images put the page right, or the server's own check stops it
+		if (InRecovery)
+			return; // redo: full-page images put the page right, or the server's own check stops it
 		raise_missing_key(rnode, fork, block);
 	}
 

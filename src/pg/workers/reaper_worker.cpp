@@ -9,6 +9,7 @@ extern "C" {
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
 #include "storage/lmgr.h"
@@ -55,6 +56,9 @@ void reap_database(Oid database)
 		ereport(LOG, (errmsg("pg_seal erased %d keys of dropped relations of database %u", wiped, database)));
 }
 
+// An ERROR ends this process; its session locks are nobody else's to release, for it never had a session.
+void release_locks(int, Datum) { LockReleaseAll(DEFAULT_LOCKMETHOD, true); }
+
 void reap_all(MemoryContext context)
 {
 	const MemoryContext caller = MemoryContextSwitchTo(context);
@@ -72,6 +76,7 @@ void pg_seal_reaper_main(Datum)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	before_shmem_exit(release_locks, 0);
 	BackgroundWorkerUnblockSignals();
 	CurrentResourceOwner = ResourceOwnerCreate(nullptr, "pg_seal reaper");
 	const MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_seal reaper", ALLOCSET_DEFAULT_SIZES);
