@@ -61,7 +61,7 @@ stage_is_stock() {
 server_prefix() {
 	SERVER_PREFIX=()
 	[ "$(id -u)" -ne 0 ] || SERVER_PREFIX=(runuser -u "$SERVER_USER" --)
-	SERVER_PREFIX+=(env -i HOME="$WORK" LANG=C.UTF-8 PATH="$STAGE_BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+	SERVER_PREFIX+=(env -i --chdir="$WORK" HOME="$WORK" LANG=C.UTF-8 PATH="$STAGE_BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
 }
 
 # stage_stop_servers: ends, by process id, whatever still runs a program of the stage.
