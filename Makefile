@@ -103,11 +103,13 @@ $(CORE_LIBRARY) $(COMMAND): core
 	@:
 
 # --- checks ---
-.PHONY: test test-all demo bench check-layers check-format sanitize unit help
+.PHONY: test test-all core-regress demo bench check-layers check-format sanitize unit help
 test:
 	@test/run
 test-all:
 	@test/run --all
+core-regress:
+	@test/run --only core
 demo:
 	@demo/run
 bench:
@@ -128,7 +130,8 @@ help:
 	@echo 'make uninstall     remove them'
 	@echo 'make clean         remove what was built'
 	@echo 'make test          every test, on throwaway servers; needs nothing prepared by hand'
-	@echo 'make test-all      the same, then the sanitizer build and the format check'
+	@echo 'make test-all      the same with more rounds, then PostgreSQL'"'"'s own suites, the sanitizer build and the format check'
+	@echo 'make core-regress  PostgreSQL'"'"'s own regression and isolation suites on a sealed cluster, compared with a plain one'
 	@echo 'make unit          only the unit tests of the core'
 	@echo 'make sanitize      core and unit tests under AddressSanitizer and UBSan'
 	@echo 'make check-layers  the rules of docs/architecture.md on who may include whom'

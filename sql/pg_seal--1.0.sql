@@ -64,12 +64,27 @@ COMMENT ON FUNCTION seal.set_policy(text, jsonb) IS
 CREATE FUNCTION seal.encrypt_tablespace(tablespace name, keyring text DEFAULT 'default', wait boolean DEFAULT true) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'pg_seal_encrypt_tablespace' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION seal.encrypt_tablespace(name, text, boolean) IS
-	'seals whatever is created in or moved into a tablespace from now on; returns an operation id; takes effect at once and is not undone by ROLLBACK';
+	'seals a tablespace: what lies in it in place, online, and whatever is created in or moved into it; returns the operation''s id; takes effect at once and is not undone by ROLLBACK';
 
 CREATE FUNCTION seal.decrypt_tablespace(tablespace name, wait boolean DEFAULT true) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'pg_seal_decrypt_tablespace' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION seal.decrypt_tablespace(name, boolean) IS
-	'stops sealing what is created in or moved into a tablespace; returns an operation id; takes effect at once and is not undone by ROLLBACK';
+	'unseals a tablespace: what lies in it in place, online, and whatever is created in or moved into it; returns the operation''s id; takes effect at once and is not undone by ROLLBACK';
+
+CREATE FUNCTION seal.pause_operation(id bigint) RETURNS void
+	AS 'MODULE_PATHNAME', 'pg_seal_pause_operation' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.pause_operation(bigint) IS
+	'stops an operation until it is resumed; what it has begun is finished first; takes effect at once and is not undone by ROLLBACK';
+
+CREATE FUNCTION seal.resume_operation(id bigint) RETURNS void
+	AS 'MODULE_PATHNAME', 'pg_seal_resume_operation' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.resume_operation(bigint) IS
+	'lets a paused operation go on; takes effect at once and is not undone by ROLLBACK';
+
+CREATE FUNCTION seal.cancel_operation(id bigint) RETURNS void
+	AS 'MODULE_PATHNAME', 'pg_seal_cancel_operation' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.cancel_operation(bigint) IS
+	'ends an operation: what it has done stays, what it has begun is finished first; takes effect at once and is not undone by ROLLBACK';
 
 CREATE FUNCTION seal.is_encrypted(rel regclass) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'pg_seal_is_encrypted' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
@@ -126,7 +141,23 @@ CREATE VIEW seal.tablespaces AS
 	SELECT t.spcname AS tablespace, coalesce(p.sealed, false) AS sealed,
 		CASE WHEN p.sealed THEN p.keyring END AS keyring, CASE WHEN p.sealed THEN p.cipher END AS cipher, p.since, p.set_by
 	FROM pg_catalog.pg_tablespace AS t LEFT JOIN seal.list_policies() AS p ON p.tablespace = t.oid;
-COMMENT ON VIEW seal.tablespaces IS 'every tablespace, and whether what is created in it is sealed';
+COMMENT ON VIEW seal.tablespaces IS 'every tablespace, and whether it is to be sealed; seal.operations shows how far that is';
+
+CREATE FUNCTION seal.list_operations(OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pages_done bigint,
+		OUT pages_total bigint, OUT keyring text, OUT database text, OUT relation text, OUT phase text, OUT relations_done bigint,
+		OUT failed_relations bigint, OUT rate_mb_s float8, OUT time_left interval, OUT wal_bytes bigint, OUT wal_estimate bigint,
+		OUT requested_by text, OUT created_at timestamptz, OUT started_at timestamptz, OUT finished_at timestamptz, OUT detail text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'pg_seal_list_operations' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 20;
+COMMENT ON FUNCTION seal.list_operations() IS 'for the view seal.operations';
+
+CREATE VIEW seal.operations AS
+	SELECT o.id, o.kind, o.target, o.state, o.pages_done, o.pages_total, o.keyring, o.database, o.relation, o.phase, o.relations_done,
+		o.failed_relations, o.rate_mb_s, o.time_left, o.wal_bytes, o.wal_estimate, o.requested_by, o.created_at, o.started_at,
+		o.finished_at, o.detail
+	FROM seal.list_operations() AS o;
+COMMENT ON VIEW seal.operations IS
+	'what converts existing relations: every operation that has not ended, with its progress, and the last 200 that have';
 
 CREATE FUNCTION seal.relation_status(rel oid, OUT keyring text, OUT generation integer, OUT sealed_pages bigint,
 		OUT total_pages bigint, OUT state text, OUT plain_pages bigint, OUT zero_pages bigint, OUT cipher text,
@@ -178,6 +209,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA seal FROM PUBLIC;
 -- Monitoring may look at states, not at provider definitions or the audit log. is_encrypted() is not for everybody either: it reads a
 -- relation's files whatever the caller's rights on it are, and tells how other people's data is protected.
 GRANT USAGE ON SCHEMA seal TO pg_monitor;
-GRANT SELECT ON seal.providers, seal.keyrings, seal.keys, seal.tablespaces, seal.relations, seal.health TO pg_monitor;
+GRANT SELECT ON seal.providers, seal.keyrings, seal.keys, seal.tablespaces, seal.relations, seal.operations, seal.health
+	TO pg_monitor;
 GRANT EXECUTE ON FUNCTION seal.list_providers(), seal.list_keyrings(), seal.list_keys(), seal.list_policies(),
-	seal.relation_status(oid), seal.health_checks(), seal.is_encrypted(regclass) TO pg_monitor;
+	seal.list_operations(), seal.relation_status(oid), seal.health_checks(), seal.is_encrypted(regclass) TO pg_monitor;

@@ -195,7 +195,7 @@ def open_page(datadir, kek, relation, block, check):
     slot = find_slot(os.path.join(datadir, key_file), tablespace, int(name[1]))
     if (slot["cipher"], slot["generation"]) == (cipher, generation):
         old = False
-    elif slot["state"] in (2, 3) and (slot["old_cipher"], slot["old_generation"]) == (cipher, generation):
+    elif slot["state"] in (2, 3, 4) and (slot["old_cipher"], slot["old_generation"]) == (cipher, generation):
         old = True
     else:
         fail("the slot has no key of cipher %d, generation %d" % (cipher, generation))
@@ -204,7 +204,11 @@ def open_page(datadir, kek, relation, block, check):
     header = page[:10] + struct.pack("<H", flags & 7) + page[12:24]
     head = decrypt_unit(key, block, fork, 0, page[24:48])
     body = decrypt_unit(key, block, fork, 1, page[48:])
-    return header + head + body
+    opened = bytearray(header + head + body)
+    for sector in range(512, PAGE, 512):  # never written since the page was new
+        if page[sector:sector + 512] == bytes(512):
+            opened[sector:sector + 512] = bytes(512)
+    return bytes(opened)
 
 
 def main():

@@ -26,9 +26,17 @@ inline constexpr std::size_t kKeyringKeySize = 32;
 enum class SlotState : std::uint8_t { // on disk: never renumber
 	free = 0,
 	single = 1,     // one form; sealed-only: an unmarked non-zero page is rejected
-	transition = 2, // old and new form, by switch_lsn
+	transition = 2, // old and new form: pages take the new one from switch_lsn on
 	finished = 3,   // new form only, old key retained
+	announced = 4,  // a transition that has not begun: both forms can be read, every page still takes the old one
 };
+// A relation whose pages may lie on disk in two forms.
+inline constexpr bool slot_in_transition(SlotState state) noexcept
+{
+	return state == SlotState::announced || state == SlotState::transition;
+}
+// KeySlot::flags. An unlogged relation's pages (but not its init fork's) have no LSN to go by: in a transition they take the new form.
+inline constexpr std::uint8_t kSlotUnlogged = 1;
 enum class WrapMechanism : std::uint8_t { // on disk: never renumber
 	none = 0,
 	local_aes_gcm = 1,  // by the keyring key
@@ -45,17 +53,17 @@ struct KeyForm {
 struct KeySlot {
 	std::uint32_t tablespace; // 0: the database's default tablespace
 	std::uint32_t rel_node;   // relfilenode
-	std::uint64_t version;    // only grows within a key file; larger wins
-	std::uint64_t switch_lsn; // transition only: pages with pd_lsn >= this take the new form
+	std::uint64_t version;    // only grows within a key file; larger wins. Timeline (24 bits), then a counter (40)
+	std::uint64_t switch_lsn; // from transition on: pages with pd_lsn >= this take the new form
 	std::uint32_t created_at; // seconds since 1970
 	std::uint32_t keyring_id;
 	std::uint32_t keyring_version; // version of the keyring key (of the KEK for 'hsm') that wrapped both seeds
 	std::uint8_t format;           // kSlotFormat
 	SlotState state;
 	WrapMechanism mechanism;
-	std::uint8_t flags; // zero
+	std::uint8_t flags; // kSlotUnlogged
 	KeyForm form;       // the form new writes take
-	KeyForm old_form;   // transition and finished only
+	KeyForm old_form;   // announced, transition and finished only
 	std::uint8_t wrapped_size;
 	std::uint8_t old_wrapped_size;
 	std::uint16_t mac_key_version; // keyring key version that made `mac` (= keyring_version under 'standard')
@@ -64,11 +72,18 @@ struct KeySlot {
 	std::uint8_t key_check[kKeyCheckSize];
 	std::uint8_t old_key_check[kKeyCheckSize];
 	std::uint8_t mac[kSlotMacSize];
-	std::uint32_t dropped_at;  // seconds since 1970, 0 while live
+	std::uint32_t dropped_at;  // seconds since 1970: when the relation was dropped, or its transition finished; else 0
 	std::uint64_t record_lsn;  // end of the WAL record that brought this version
 	std::uint64_t dropped_lsn; // 0: live; else a tombstone: the relation was gone at this LSN
 };
 inline constexpr std::uint8_t kSlotFormat = 1;
+// The cipher of the key that a record holds: the form's, else the old form's while that is kept. None: it says "plain".
+inline constexpr CipherId slot_cipher(const KeySlot& slot) noexcept
+{
+	if (slot.form.cipher != CipherId::none || slot.state == SlotState::single)
+		return slot.form.cipher;
+	return slot.old_form.cipher;
+}
 static_assert(sizeof(KeySlot) == kSlotSize);
 static_assert(offsetof(KeySlot, wrapped) == 48 && offsetof(KeySlot, key_check) == 208);
 static_assert(offsetof(KeySlot, mac) == 224 && offsetof(KeySlot, record_lsn) == 240);

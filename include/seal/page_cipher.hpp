@@ -5,8 +5,9 @@
 // Two units of one relation never share a tweak, and a DEK belongs to one relation, so a (key, tweak) pair names one
 // place on disk. No <string> here: src/pg/storage includes this header.
 //
-// Contract: init() allocates (OpenSSL heap) and may fail; seal() and open() never allocate, never raise, never block
-// and are allowed in a critical section. A PageCipher belongs to one process: never use it across a fork.
+// Contract: a context is made by the first seal() and by the first open() after init(), each its own (some 800 bytes of
+// OpenSSL's heap: most relations are only read by most processes); later ones never allocate. None raises or blocks; all are
+// allowed in a critical section. A PageCipher belongs to one process: never use it across a fork.
 #pragma once
 
 #include "seal/page_format.hpp"
@@ -27,29 +28,32 @@ public:
 	PageCipher& operator=(PageCipher&& other) noexcept;
 	PageCipher(const PageCipher&) = delete;
 	PageCipher& operator=(const PageCipher&) = delete;
-	~PageCipher(); // wipes and frees both contexts
+	~PageCipher(); // wipes key and contexts
 
-	// Expands the seed (HKDF-Expand-SHA-256, label "pg_seal page key v1" || cipher id) and readies both directions.
-	// False: the library refused (unknown cipher, no memory, halves of the XTS key equal).
+	// Expands the seed (HKDF-Expand-SHA-256, label "pg_seal page key v1" || cipher id). False: the library refused (unknown
+	// cipher, halves of the XTS key equal).
 	[[nodiscard]] bool init(CipherId cipher, const std::uint8_t seed[kDekSeedSize]) noexcept;
-	bool ready() const noexcept { return encrypt_ != nullptr; }
+	bool ready() const noexcept { return method_ != nullptr; }
 	CipherId cipher() const noexcept { return cipher_; }
 
 	// Copies the header and encrypts head and body from `plain` to `sealed` (both kPageSize, not overlapping). Sets
 	// marker, cipher and generation in the flags of `sealed`; leaves its checksum field as in `plain`.
 	[[nodiscard]] bool seal(const std::uint8_t* plain, std::uint8_t* sealed, std::uint32_t block, ForkClass fork,
 	                        std::uint8_t generation) noexcept;
-	// Decrypts in place and clears marker, cipher and generation; leaves the checksum field alone. The caller has
-	// checked that the page's mark names this cipher and generation.
+	// Decrypts in place and clears marker, cipher and generation; leaves the checksum field alone, and zero sectors zero
+	// (unwritten_sectors()). The caller has checked that the page's mark names this cipher and generation.
 	[[nodiscard]] bool open(std::uint8_t* page, std::uint32_t block, ForkClass fork) noexcept;
 
 private:
 	void release() noexcept;
+	void take(PageCipher& other) noexcept;
+	bool make_context(void** context) noexcept;
 
 	const XtsMethod* method_ = nullptr;
 	void* encrypt_ = nullptr; // the cryptographic provider's contexts: one per direction, so that an open() inside a
 	void* decrypt_ = nullptr; // seal() (a completion during a write) disturbs nothing
 	CipherId cipher_ = CipherId::none;
+	std::uint8_t key_[64] = {}; // both halves; zero once both contexts are made
 };
 
 // PostgreSQL's data checksum (checksum_impl.h, FNV-1a variant) of an 8 KiB page as if its checksum field were zero:
@@ -57,6 +61,8 @@ private:
 std::uint16_t page_checksum(const std::uint8_t* page, std::uint32_t block) noexcept;
 
 bool page_is_zero(const std::uint8_t* page) noexcept;
+// Bit n: sector n (of 512 bytes, 1 to 15) of a sealed page is all zero: its first write was torn before it got there.
+std::uint16_t unwritten_sectors(const std::uint8_t* page) noexcept;
 
 // Known-answer tests of everything the page path relies on (XTS both sizes, HKDF, HMAC, AES-GCM). False: do not start.
 bool crypto_self_test() noexcept;

@@ -8,6 +8,10 @@
 // sector and decrypts by itself, and header and head unit share sector 0, so the mixture decrypts to the same mixture
 // of the two plain pages: a torn sealed page is exactly as repairable as a torn plain page.
 //
+// A new page is zeroes on disk, sealed or not, until it is first written. A torn first write leaves sectors of zeroes behind a
+// sealed header, so a sector of zeroes in a sealed page means "not written yet" and opens to zeroes, as it would in a plain
+// page (512 bytes of ciphertext are zero by chance once in 2^4096).
+//
 // No PostgreSQL header here: the offsets below are asserted against bufpage.h in src/pg/storage/page_seal.cpp.
 #pragma once
 
@@ -24,6 +28,7 @@ inline constexpr std::size_t kBodyOffset = 48;
 inline constexpr std::size_t kBodySize = kPageSize - kBodyOffset;
 static_assert(kBodySize == 8144 && kBodySize % 16 == 0 && kBodyOffset % 16 == 0);
 
+inline constexpr std::size_t kSectorSize = 512; // the largest unit that a torn write never divides
 inline constexpr std::size_t kPageChecksumOffset = 8; // uint16, native byte order
 inline constexpr std::size_t kPageFlagsOffset = 10;   // uint16, native byte order
 inline constexpr std::size_t kPageUpperOffset = 14;   // uint16: 0 means "new page" to PostgreSQL

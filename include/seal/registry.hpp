@@ -1,5 +1,5 @@
 // Registry: what pg_seal/registry in the data directory says: providers, keyrings with their wrapped keys, tablespace
-// policies. One JSON document and a SHA-256 line over it, replaced atomically (write aside, fsync, rename).
+// policies, operations on what lies in tablespaces. One JSON document and a SHA-256 line over it, replaced atomically (write aside, fsync, rename).
 //
 // Secrets in it are wrapped by a KEK inside a provider; nothing in it is in clear. Every change is one RegistryChange,
 // logged to WAL whole, applied in the order of `sequence`; applying one twice or an older one is a no-op.
@@ -10,6 +10,7 @@
 #include "seal/provider.hpp"
 #include "seal/result.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,12 +54,33 @@ struct TablespacePolicy {
 	CipherId cipher = CipherId::none;
 	std::int64_t since = 0;
 	std::string set_by;
+	std::uint64_t operation = 0; // the one that converts what was there: registered after the policy, by whoever comes first
 };
+
+// A job over the relations that a tablespace holds. It outlives sessions, restarts and fail-over: whoever is primary goes on with it.
+struct OperationDef {
+	std::uint64_t id = 0; // only grows
+	std::string kind;     // "encrypt", "decrypt", "rotate"
+	std::uint32_t tablespace = 0; // OID
+	std::string target;           // the tablespace's name when it began
+	std::uint32_t keyring_id = 0;
+	CipherId cipher = CipherId::none;
+	std::string state; // "pending", "running", "paused"; finished: "done", "failed", "cancelled"
+	std::string requested_by;
+	std::int64_t created_at = 0, started_at = 0, finished_at = 0, updated_at = 0; // microseconds since 1970; 0: not yet
+	std::uint64_t pages_done = 0, pages_total = 0, relations_done = 0, failed_relations = 0;
+	std::uint64_t wal_bytes = 0, wal_estimate = 0;
+	std::uint32_t starts = 0; // begun since it last made headway: what keeps crashing the server is begun ever more slowly
+	bool leftover = false;    // cancelled, and relations that it began may still be in transition
+	std::string detail;       // why it failed, what it waits for, who paused it
+	bool finished() const { return state == "done" || state == "failed" || state == "cancelled"; }
+};
+inline constexpr std::size_t kFinishedOperationsKept = 200;
 
 struct RegistryChange {
 	std::uint64_t sequence = 0;
-	std::string section; // "providers", "keyrings", "tablespaces", "counters"
-	std::string key;     // name; keyring id; tablespace OID; counter name
+	std::string section; // "providers", "keyrings", "tablespaces", "operations", "counters"
+	std::string key;     // name; keyring id; tablespace OID; operation id; counter name
 	std::string value;   // JSON text of the entry; empty: remove it
 	Bytes encode() const;
 	static Result<RegistryChange> decode(ByteView bytes);
@@ -79,12 +101,15 @@ public:
 	std::vector<ProviderDef> providers() const;
 	std::vector<KeyringDef> keyrings() const;
 	std::vector<TablespacePolicy> tablespaces() const;
+	std::vector<OperationDef> operations() const; // ascending
+	std::optional<OperationDef> operation(std::uint64_t id) const;
 	std::uint64_t counter(const std::string& name) const; // 0 if absent; "keyring_id", "operation_id"
 
 	// Entries as changes (sequence = this registry's + 1); nothing is changed until apply().
 	RegistryChange put(const ProviderDef&) const;
 	RegistryChange put(const KeyringDef&) const;
 	RegistryChange put(const TablespacePolicy&) const;
+	RegistryChange put(const OperationDef&) const; // applied, it also removes all but the newest kFinishedOperationsKept finished ones
 	RegistryChange put_counter(const std::string& name, std::uint64_t value) const;
 	RegistryChange remove(const std::string& section, const std::string& key) const;
 	Status apply(const RegistryChange&); // ignores one whose sequence is not greater

@@ -20,7 +20,7 @@ int run_scan(const ScanOptions& options)
 	if (options.json)
 		print_scan_json(*result);
 	else if (!options.quiet)
-		print_scan_text(*result);
+		print_scan_text(*result, options.summary);
 	return result->as_expected() ? kExitOk : kExitProblem;
 }
 
@@ -40,6 +40,7 @@ void add_scan_command(CLI::App& app, int& exit_code)
 		->take_all();
 	command->add_flag("--plain-ok", options->plain_ok, "plain pages are no problem (a conversion is under way)");
 	command->add_flag("--online", options->online, "the server may be running: a snapshot");
+	command->add_flag("--summary", options->summary, "no line for each relation, only one for each tablespace");
 	command->add_flag("--json", options->json, "the result as JSON");
 	command->add_flag("--quiet", options->quiet, "print nothing, set the exit code");
 	command->callback([options, &exit_code] { exit_code = run_scan(*options); });

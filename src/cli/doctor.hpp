@@ -7,6 +7,8 @@
 
 namespace seal::cli {
 
+struct ElfImage;
+
 enum class Level { ok, warning, problem };
 
 struct DoctorFinding {
@@ -29,6 +31,7 @@ public:
 private:
 	void find_binary();
 	void check_binary(); // doctor_binary.cpp
+	void check_table(const ElfImage& image, const char* what, const std::vector<std::string>& table);
 	void check_extension();
 	void check_memory_limit(); // doctor_system.cpp; so the next two
 	void check_core_dumps();
@@ -54,7 +57,9 @@ private:
 	std::vector<DoctorFinding> findings_;
 };
 
-// The storage manager table of a major version, entry by entry; empty: the version is not supported.
+// The tables of function pointers that pg_seal redirects, entry by entry (an empty name is a null pointer), of a major version; empty: it is
+// not supported.
 std::vector<std::string> storage_manager_table(int major);
+std::vector<std::string> sync_table(int major);
 
 } // namespace seal::cli

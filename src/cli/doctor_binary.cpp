@@ -1,4 +1,4 @@
-// Is this server binary one whose storage manager table can be found exactly once and redirected, and is the
+// Is this server binary one whose storage manager and sync tables can be found exactly once and redirected, and is the
 // extension beside it?
 #include "doctor.hpp"
 #include "elf_image.hpp"
@@ -64,6 +64,27 @@ std::vector<std::string> storage_manager_table(int major)
 	return {};
 }
 
+std::vector<std::string> sync_table(int major)
+{
+	if (major == 15)
+		return {"mdsyncfiletag",
+		        "mdunlinkfiletag",
+		        "mdfiletagmatches",
+		        "clogsyncfiletag",
+		        "",
+		        "",
+		        "committssyncfiletag",
+		        "",
+		        "",
+		        "multixactoffsetssyncfiletag",
+		        "",
+		        "",
+		        "multixactmemberssyncfiletag",
+		        "",
+		        ""};
+	return {};
+}
+
 void Doctor::find_binary()
 {
 	if (!options_.data_directory.empty())
@@ -108,23 +129,27 @@ void Doctor::check_binary()
 		problem(kArea, "it is not linked with full RELRO (-z relro -z now)", kStockRemedy);
 	if (image->position_independent && !image->relro.empty() && image->bind_now)
 		ok(kArea, "position-independent, full RELRO, " + image->machine);
+	check_table(*image, "storage manager", table);
+	check_table(*image, "sync", sync_table(major));
+}
+
+void Doctor::check_table(const ElfImage& image, const char* what, const std::vector<std::string>& table)
+{
+	const std::string name = std::string(what) + " table (" + std::to_string(table.size()) + " entries)";
 	std::vector<std::string> missing;
-	const std::vector<std::uint64_t> places = find_pointer_table(*image, table, missing);
+	const std::vector<std::uint64_t> places = find_pointer_table(image, table, missing);
 	if (!missing.empty()) {
 		std::string names;
-		for (const std::string& name : missing)
-			names += (names.empty() ? "" : ", ") + name;
+		for (const std::string& function : missing)
+			names += (names.empty() ? "" : ", ") + function;
 		problem(kArea, "it does not export " + names, kStockRemedy);
 	} else if (places.size() != 1) {
-		problem(kArea,
-		        "the storage manager table (" + std::to_string(table.size()) + " entries) stands " +
-		            std::to_string(places.size()) + " times in it instead of once",
+		problem(kArea, "the " + name + " stands " + std::to_string(places.size()) + " times in it instead of once",
 		        kStockRemedy);
 	} else {
 		char address[32];
 		std::snprintf(address, sizeof address, "0x%llx", static_cast<unsigned long long>(places[0]));
-		ok(kArea,
-		   "the storage manager table (" + std::to_string(table.size()) + " entries) stands in it once, at " + address);
+		ok(kArea, "the " + name + " stands in it once, at " + address);
 	}
 }
 

@@ -1,5 +1,5 @@
-// A 64-bit little-endian ELF executable as a file: what decides whether its storage manager table can be found and
-// redirected.
+// A 64-bit little-endian ELF executable as a file: what decides whether its storage manager and sync tables can be
+// found and redirected.
 //
 // Every offset in the file is checked against its size: the file is input, not a promise.
 #pragma once

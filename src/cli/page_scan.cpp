@@ -39,7 +39,12 @@ PageVerdict judge_page(const std::uint8_t* page, std::uint32_t block, bool check
 	if (!header_possible(page))
 		return {PageKind::damaged, {}, "impossible header"};
 	if (checksums && u16_at(page, kPageChecksumOffset) != page_checksum(page, block))
-		return {PageKind::damaged, {}, "wrong checksum"};
+		return {PageKind::damaged,
+		        {},
+		        flags_sealed(flags) && unwritten_sectors(page) != 0
+		            ? "wrong checksum, with sectors of zeroes: its first write was torn, and the server opens it if "
+		              "nothing is missing"
+		            : "wrong checksum"};
 	if (!flags_sealed(flags)) {
 		if ((flags & ~kFlagsPlainMask) != 0)
 			return {PageKind::damaged, {}, "impossible flags"};

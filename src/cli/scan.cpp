@@ -2,6 +2,8 @@
 
 #include "progress_bar.hpp"
 
+#include "seal/relation_state.hpp"
+
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -32,6 +34,15 @@ PageCounts RelationScan::totals() const
 	for (const auto& [fork, counts] : forks)
 		sum += counts;
 	return sum;
+}
+
+const char* RelationScan::state() const
+{
+	if (temporary)
+		return "temporary";
+	const PageCounts sum = totals();
+	const RelationKey record = key.value_or(RelationKey{});
+	return relation_state_name(record.state, record.form, record.old_form, sum.sealed > 0, sum.plain > 0);
 }
 
 namespace {
@@ -70,7 +81,7 @@ Result<std::set<std::uint32_t>> chosen_tablespaces(const ScanOptions& options)
 
 class Scanner {
 public:
-	Scanner(const ScanOptions& options, const ControlFile& control, const KeyFiles& keys, ScanResult& result,
+	Scanner(const ScanOptions& options, const ControlFile& control, KeyFiles& keys, ScanResult& result,
 	        ProgressBar& bar)
 		: options_(options), control_(control), keys_(keys), result_(result), bar_(bar),
 		  buffer_(new std::uint8_t[kChunk])
@@ -110,12 +121,26 @@ private:
 		relation.tablespace = file.tablespace;
 		relation.rel_node = file.rel_node;
 		relation.temporary = file.temporary;
-		key_ = file.temporary ? std::nullopt : keys_.find(file);
-		relation.has_key = key_.has_value();
-		relation.plain_expected =
-			options_.tablespaces.empty() ? !key_ || key_->expects_plain() : key_ && key_->expects_plain();
 		result_.relations.push_back(std::move(relation));
+		take_key(file, result_.relations.back());
 		return result_.relations.back();
+	}
+
+	void take_key(const RelationFile& file, RelationScan& relation)
+	{
+		if (!file.temporary)
+			relation.key = keys_.find(file);
+		relation.has_key = relation.key && relation.key->has_key();
+		relation.plain_expected = options_.tablespaces.empty() && (!relation.key || relation.key->expects_plain());
+	}
+
+	bool as_expected(const RelationScan& relation, const PageVerdict& verdict) const
+	{
+		if (verdict.kind == PageKind::plain)
+			return relation.plain_expected || options_.plain_ok;
+		if (verdict.kind == PageKind::sealed)
+			return relation.temporary || (relation.key && relation.key->covers(verdict.mark));
+		return true;
 	}
 
 	Status scan_open(int fd, const RelationFile& file)
@@ -146,7 +171,8 @@ private:
 					}
 					break;
 				}
-				count(fd, file, relation, counts, buffer_.get() + at, block, first_block);
+				if (Status status = count(fd, file, relation, counts, buffer_.get() + at, block, first_block); !status)
+					return status;
 			}
 			offset += filled;
 			bar_.advance(filled);
@@ -155,8 +181,8 @@ private:
 		}
 	}
 
-	void count(int fd, const RelationFile& file, const RelationScan& relation, PageCounts& counts, std::uint8_t* page,
-	           std::uint64_t block, std::uint32_t first_block)
+	Status count(int fd, const RelationFile& file, RelationScan& relation, PageCounts& counts, std::uint8_t* page,
+	             std::uint64_t block, std::uint32_t first_block)
 	{
 		const auto number = static_cast<std::uint32_t>(first_block + block);
 		PageVerdict verdict = judge_page(page, number, control_.checksums);
@@ -165,20 +191,28 @@ private:
 			if (pread(fd, page, kPageSize, static_cast<off_t>(block * kPageSize)) == static_cast<ssize_t>(kPageSize))
 				verdict = judge_page(page, number, control_.checksums);
 		}
+		bool expected = as_expected(relation, verdict);
+		if (!expected &&
+		    options_.online) { // its record may have changed, or come into being, since the key file was read
+			if (Status status = keys_.refresh(file.database); !status)
+				return status;
+			take_key(file, relation);
+			expected = as_expected(relation, verdict) || is_dropped(fd);
+		}
 		switch (verdict.kind) {
 		case PageKind::zero: ++counts.zero; break;
 		case PageKind::plain:
 			++counts.plain;
-			if (!relation.plain_expected && !options_.plain_ok)
+			if (!expected)
 				++result_.unexpected_plain;
 			break;
 		case PageKind::sealed:
 			++counts.sealed;
-			if (!relation.temporary && !(key_ && key_->covers(verdict.mark))) {
+			if (!expected) {
 				++counts.keyless;
 				note(file, block,
-				     key_ ? "sealed under a generation that its key record does not name"
-				          : "sealed, but no key record names its relation");
+				     relation.key ? "sealed under a generation that its key record does not name"
+				                  : "sealed, but no key record names its relation");
 			}
 			break;
 		case PageKind::damaged:
@@ -186,6 +220,13 @@ private:
 			note(file, block, verdict.reason);
 			break;
 		}
+		return ok_status();
+	}
+
+	static bool is_dropped(int fd)
+	{
+		struct stat info {};
+		return fstat(fd, &info) == 0 && info.st_nlink == 0;
 	}
 
 	void note(const RelationFile& file, std::uint64_t block, std::string what)
@@ -196,11 +237,10 @@ private:
 
 	const ScanOptions& options_;
 	const ControlFile& control_;
-	const KeyFiles& keys_;
+	KeyFiles& keys_;
 	ScanResult& result_;
 	ProgressBar& bar_;
 	std::unique_ptr<std::uint8_t[]> buffer_;
-	std::optional<RelationKey> key_; // of the relation in hand
 };
 
 } // namespace
@@ -218,7 +258,7 @@ Result<ScanResult> scan_data_directory(const ScanOptions& options)
 		list_databases(options.data_directory, control->catalog_version);
 	if (!directories)
 		return directories.error();
-	Result<KeyFiles> keys = KeyFiles::read(*directories, control->checksums);
+	Result<KeyFiles> keys = KeyFiles::read(*directories, control->checksums, options.online);
 	if (!keys)
 		return keys.error();
 	Result<std::set<std::uint32_t>> chosen = chosen_tablespaces(options);

@@ -19,8 +19,10 @@ struct PageCounts {
 struct RelationScan {
 	std::uint32_t database = 0, tablespace = 0, rel_node = 0;
 	bool temporary = false, has_key = false, plain_expected = true;
+	std::optional<RelationKey> key; // its live record, if it has one
 	std::map<std::string, PageCounts> forks;
 	PageCounts totals() const;
+	const char* state() const; // in the words of seal.relations
 };
 
 struct Finding {
@@ -32,7 +34,7 @@ struct Finding {
 struct ScanOptions {
 	std::string data_directory;
 	std::vector<std::string> tablespaces; // OID, pg_default, pg_global, or (the last part of) a location; empty: all
-	bool plain_ok = false, json = false, quiet = false, online = false;
+	bool plain_ok = false, json = false, quiet = false, online = false, summary = false;
 };
 
 struct ScanResult {
@@ -50,7 +52,7 @@ inline constexpr std::size_t kMostFindings = 1000;
 
 Result<ScanResult> scan_data_directory(const ScanOptions& options);
 
-void print_scan_text(const ScanResult& result);
+void print_scan_text(const ScanResult& result, bool summary); // summary: by tablespace, not by relation
 void print_scan_json(const ScanResult& result);
 
 } // namespace seal::cli

@@ -36,31 +36,68 @@ using Number = unsigned long long;
 
 } // namespace
 
-void print_scan_text(const ScanResult& result)
+namespace {
+
+// Plain, as it should be: in the totals only.
+bool is_ordinary(const RelationScan& relation, const PageCounts& sum)
 {
-	bool heading = false;
+	const bool sealed_by_record =
+		relation.key && (relation.key->form.cipher != CipherId::none || slot_in_transition(relation.key->state));
+	return !sealed_by_record && sum.sealed == 0 && sum.damaged == 0 && (relation.plain_expected || sum.plain == 0);
+}
+
+bool print_relations(const ScanResult& result)
+{
+	bool any = false;
 	for (const RelationScan& relation : result.relations) {
 		const PageCounts sum = relation.totals();
-		if (!relation.has_key && sum.sealed == 0 && sum.damaged == 0 && (relation.plain_expected || sum.plain == 0))
-			continue; // plain, as expected: in the totals only
-		if (!heading)
-			std::printf("%10s %-12s %12s %-9s %10s %10s %8s %8s  %s\n", "database", "tablespace", "relfilenode", "key",
-			            "sealed", "plain", "zero", "damaged", "pages by fork");
-		heading = true;
-		std::printf("%10u %-12s %12u %-9s %10llu %10llu %8llu %8llu  %s\n", relation.database,
-		            tablespace_text(relation.tablespace).c_str(), relation.rel_node,
-		            relation.temporary ? "temporary"
-		            : relation.has_key ? "yes"
-		                               : "no",
+		if (is_ordinary(relation, sum))
+			continue;
+		if (!any)
+			std::printf("%10s %-12s %12s %-13s %10s %10s %8s %8s  %s\n", "database", "tablespace", "relfilenode",
+			            "state", "sealed", "plain", "zero", "damaged", "pages by fork");
+		any = true;
+		std::printf("%10u %-12s %12u %-13s %10llu %10llu %8llu %8llu  %s\n", relation.database,
+		            tablespace_text(relation.tablespace).c_str(), relation.rel_node, relation.state(),
 		            static_cast<Number>(sum.sealed), static_cast<Number>(sum.plain), static_cast<Number>(sum.zero),
 		            static_cast<Number>(sum.damaged), forks_text(relation).c_str());
 	}
+	return any;
+}
+
+void print_tablespaces(const ScanResult& result)
+{
+	struct Sum {
+		std::uint64_t relations = 0;
+		PageCounts pages;
+	};
+	std::map<std::uint32_t, Sum> tablespaces;
+	for (const RelationScan& relation : result.relations) {
+		Sum& sum = tablespaces[relation.tablespace];
+		++sum.relations;
+		sum.pages += relation.totals();
+	}
+	std::printf("%-12s %10s %10s %10s %8s %8s\n", "tablespace", "relations", "sealed", "plain", "zero", "damaged");
+	for (const auto& [oid, sum] : tablespaces)
+		std::printf("%-12s %10llu %10llu %10llu %8llu %8llu\n", tablespace_text(oid).c_str(),
+		            static_cast<Number>(sum.relations), static_cast<Number>(sum.pages.sealed),
+		            static_cast<Number>(sum.pages.plain), static_cast<Number>(sum.pages.zero),
+		            static_cast<Number>(sum.pages.damaged));
+}
+
+} // namespace
+
+void print_scan_text(const ScanResult& result, bool summary)
+{
+	if (!summary && print_relations(result))
+		std::printf("\n");
+	print_tablespaces(result);
 	const PageCounts& t = result.totals;
 	std::printf(
-		"%s%zu relations, %llu pages (%s): %llu sealed, %llu plain, %llu zero, %llu damaged; %llu key records\n",
-		heading ? "\n" : "", result.relations.size(), static_cast<Number>(t.total()),
-		size_text(t.total() * kPageSize).c_str(), static_cast<Number>(t.sealed), static_cast<Number>(t.plain),
-		static_cast<Number>(t.zero), static_cast<Number>(t.damaged), static_cast<Number>(result.key_slots));
+		"\n%zu relations, %llu pages (%s): %llu sealed, %llu plain, %llu zero, %llu damaged; %llu key records\n",
+		result.relations.size(), static_cast<Number>(t.total()), size_text(t.total() * kPageSize).c_str(),
+		static_cast<Number>(t.sealed), static_cast<Number>(t.plain), static_cast<Number>(t.zero),
+		static_cast<Number>(t.damaged), static_cast<Number>(result.key_slots));
 	for (std::size_t i = 0; i < result.findings.size() && i < kShownFindings; ++i)
 		std::printf("problem: %s, block %llu: %s\n", result.findings[i].path.c_str(),
 		            static_cast<Number>(result.findings[i].block), result.findings[i].what.c_str());
@@ -76,8 +113,9 @@ void print_scan_text(const ScanResult& result)
 		std::printf(
 			"note: the server is running: the figures are a snapshot, what it holds in memory is not in them\n");
 	else if (!result.clean)
-		std::printf(
-			"note: the server did not shut down cleanly: torn pages that recovery repairs may count as damaged\n");
+		std::printf("note: the server did not shut down cleanly: torn pages that recovery repairs may count as "
+		            "damaged, and in a "
+		            "backup plain pages that it replaces\n");
 }
 
 void print_scan_json(const ScanResult& result)
@@ -92,6 +130,7 @@ void print_scan_json(const ScanResult& result)
 		                     {"relfilenode", relation.rel_node},
 		                     {"temporary", relation.temporary},
 		                     {"has_key", relation.has_key},
+		                     {"state", relation.state()},
 		                     {"forks", std::move(forks)}});
 	}
 	for (const Finding& finding : result.findings)

@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "utils/guc.h"
+#include "utils/varlena.h"
 }
 
 #include <climits>
@@ -21,12 +22,35 @@ int guc_tombstone_retention_s;
 bool guc_disable_core_dumps;
 char* guc_default_cipher;
 char* guc_crash_point;
+int guc_rotation_rate_mb;
+int guc_require_encryption;
+char* guc_plain_tablespaces;
 
 namespace {
 // Stored as text: the registry keeps the cipher's id, this is only the choice for the next policy.
 bool check_cipher(char** value, void**, GucSource)
 {
 	return pg_strcasecmp(*value, "aes-256-xts") == 0 || pg_strcasecmp(*value, "aes-128-xts") == 0;
+}
+
+constexpr config_enum_entry kRequireEncryption[] = {
+	{"off", require_off, false}, {"warn", require_warn, false}, {"on", require_on, false},
+	{"false", require_off, true}, {"no", require_off, true}, {"0", require_off, true},
+	{"true", require_on, true}, {"yes", require_on, true}, {"1", require_on, true},
+	{nullptr, 0, false},
+};
+
+// The syntax only: a tablespace may come into being later.
+bool check_names(char** value, void**, GucSource)
+{
+	char* text = pstrdup(*value);
+	List* names;
+	const bool good = SplitIdentifierString(text, ',', &names);
+	if (!good)
+		GUC_check_errdetail("List syntax is invalid.");
+	list_free(names);
+	pfree(text);
+	return good;
 }
 } // namespace
 
@@ -59,6 +83,14 @@ void define_settings()
 	DefineCustomStringVariable("pg_seal.cipher", "Cipher of tablespaces that are sealed from now on.",
 	                           "aes-256-xts or aes-128-xts.", &guc_default_cipher, "aes-256-xts", PGC_SUSET, 0, check_cipher,
 	                           nullptr, nullptr);
+	DefineCustomIntVariable("pg_seal.rotation_rate", "How much data an operation converts in a second, at most.",
+	                        "0: as fast as it can. It may be changed while an operation runs.", &guc_rotation_rate_mb, 100, 0, 1 << 20,
+	                        PGC_SIGHUP, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+	DefineCustomEnumVariable("pg_seal.require_encryption", "What happens when a plain relation is to be created.",
+	                         "off: nothing, warn: a warning, on: an error. Temporary relations do not count.", &guc_require_encryption,
+	                         require_off, kRequireEncryption, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+	DefineCustomStringVariable("pg_seal.plain_tablespaces", "Tablespaces in which plain relations are allowed nevertheless.",
+	                           "A list of names.", &guc_plain_tablespaces, "", PGC_SUSET, GUC_LIST_INPUT, check_names, nullptr, nullptr);
 	DefineCustomStringVariable("pg_seal.debug_crash_point", "Developer aid: the named step kills its process.",
 	                           "\"name:2\" kills it at the second passage, \"name:enospc\" lets the step fail as on a full disk.", &guc_crash_point, "", PGC_SUSET,
 	                           GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);

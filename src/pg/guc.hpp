@@ -15,6 +15,11 @@ extern bool guc_disable_core_dumps;       // pg_seal.disable_core_dumps, PGC_POS
 extern char* guc_default_cipher;          // pg_seal.cipher, PGC_SUSET: 'aes-256-xts' (default) or 'aes-128-xts', for new tablespace policies
 extern char* guc_crash_point;             // pg_seal.debug_crash_point, PGC_SUSET, hidden: "name" kills, "name:enospc" fails with ENOSPC
 
+extern int guc_rotation_rate_mb;          // pg_seal.rotation_rate, PGC_SIGHUP: MB of pages per second, 0: no limit (default 100)
+enum RequireEncryption : int { require_off, require_warn, require_on };
+extern int guc_require_encryption;        // pg_seal.require_encryption, PGC_SUSET: a RequireEncryption (default off)
+extern char* guc_plain_tablespaces;       // pg_seal.plain_tablespaces, PGC_SUSET: list of names, may be empty
+
 void define_settings(); // from _PG_init
 
 } // namespace seal::pg

@@ -6,6 +6,7 @@
 #include "audit/audit_log.hpp"
 #include "ddl/ddl_guard.hpp"
 #include "guc.hpp"
+#include "operations/operation_launcher.hpp"
 #include "shmem.hpp"
 #include "storage/seam.hpp"
 #include "vault/vault.hpp"
@@ -95,4 +96,5 @@ void _PG_init()
 	shmem_startup_hook = on_shmem_startup;
 	register_agent_worker();
 	register_reaper_worker();
+	register_operation_launcher();
 }

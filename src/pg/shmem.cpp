@@ -21,7 +21,9 @@ struct Part {
 constexpr Part kParts[] = {
 	{"pg_seal registry", registry_shmem_size, registry_shmem_init},
 	{"pg_seal keymap", keymap_shmem_size, keymap_shmem_init},
+	{"pg_seal transition state", transition_shmem_size, transition_shmem_init},
 	{"pg_seal agent", agent_shmem_size, agent_shmem_init},
+	{"pg_seal operations", operation_shmem_size, operation_shmem_init},
 };
 } // namespace
 

@@ -10,10 +10,11 @@ extern "C" {
 
 namespace seal::pg {
 
-// One LWLock each, in this order. Lock order: registry, keymap_writer, keymap; never the other way round.
+// One LWLock each, in this order. Lock order: registry, keymap_writer, transition, keymap; never the other way round.
 // The audit lock is innermost.
 // keymap_writer serialises writers of key files and is held across their fsync; keymap guards the index and is held briefly.
-enum class Lock : int { registry = 0, keymap_writer, keymap, agent, audit, count };
+// transition: shared by whoever writes a page in its old form, exclusive while a relation's transition begins or ends.
+enum class Lock : int { registry = 0, keymap_writer, transition, keymap, agent, audit, count };
 LWLock* seal_lock(Lock which) noexcept;
 
 // Called by module.cpp from shmem_request_hook / shmem_startup_hook. `found` as ShmemInitStruct reports it.
@@ -25,7 +26,11 @@ Size registry_shmem_size();
 void registry_shmem_init(void* memory); // reads pg_seal/registry and fills the tables
 Size keymap_shmem_size();
 void keymap_shmem_init(void* memory);
+Size transition_shmem_size();
+void transition_shmem_init(void* memory);
 Size agent_shmem_size();
 void agent_shmem_init(void* memory);
+Size operation_shmem_size();
+void operation_shmem_init(void* memory);
 
 } // namespace seal::pg

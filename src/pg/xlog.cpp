@@ -3,8 +3,8 @@
 #include "guard.hpp"
 #include "guc.hpp"
 #include "keymap/keymap.hpp"
+#include "keymap/transition.hpp"
 #include "registry/registry_store.hpp"
-#include "vault/vault.hpp"
 
 extern "C" {
 #include "access/rmgr.h"
@@ -54,10 +54,10 @@ void rmgr_desc(StringInfo out, XLogReaderState* record)
 // The end of redo, when every relation that recovery met must have found its key or have been dropped.
 void rmgr_cleanup()
 {
-	RelationId lost;
-	if (vault_throwaway_any(&lost))
+	RelFileNode lost;
+	if (!transition_reclaim_all(&lost))
 		ereport(PANIC, (errcode(ERRCODE_DATA_CORRUPTED),
-		                errmsg("recovery ended without the key of relation %u/%u/%u", lost.tablespace, lost.database, lost.rel_node),
+		                errmsg("recovery ended without the key of relation %u/%u/%u", lost.spcNode, lost.dbNode, lost.relNode),
 		                errhint("The key file \"%s\" of that database is older than its data. Restore both from the same backup.",
 		                        kKeyFileName)));
 	keymap_recovery_ended();

@@ -11,20 +11,8 @@ ROUNDS=${1:-5}
 ROWS=${BENCH_ROWS:-4000000}
 SCALE=${BENCH_SCALE:-20}
 SECONDS_EACH=${BENCH_SECONDS:-15}
-DATA=$WORK/data
-PORT=${BENCH_PORT:-6543}
-
-mkdir -p "$WORK/tokens" "$WORK/sealed" "$WORK/plain"
-printf 'directories.tokendir=%s/tokens\nobjectstore.backend=file\nlog.level=ERROR\n' "$WORK" >"$WORK/softhsm.conf"
-SOFTHSM2_CONF=$WORK/softhsm.conf softhsm2-util --init-token --free --label bench --so-pin 12345678 --pin 87654321 >/dev/null
-printf 87654321 >"$WORK/pin"
-chmod 600 "$WORK/pin"
-initdb -D "$DATA" -A trust -N --data-checksums >/dev/null
+. "$(dirname "$0")/bench_cluster.sh"
 cat >>"$DATA/postgresql.conf" <<CONF
-shared_preload_libraries = 'pg_seal'
-listen_addresses = ''
-unix_socket_directories = '$WORK'
-port = $PORT
 shared_buffers = 16MB
 max_wal_size = 8GB
 checkpoint_timeout = 1h
@@ -32,21 +20,13 @@ autovacuum = off
 max_parallel_workers_per_gather = 0
 synchronous_commit = ${BENCH_SYNC_COMMIT:-off}
 CONF
-pg_ctl -D "$DATA" -l "$WORK/log" -w start >/dev/null
-trap 'pg_ctl -D "$DATA" -m immediate stop >/dev/null 2>&1 || true' EXIT
-sql() { psql -h "$WORK" -p "$PORT" -d postgres -X -q -At -v ON_ERROR_STOP=1 "$@"; }
-
-sql -c "CREATE EXTENSION pg_seal" \
-	-c "SELECT seal.add_provider('token', 'pkcs11', jsonb_build_object('module', '${SEAL_SOFTHSM_MODULE:-/usr/lib/softhsm/libsofthsm2.so}',
-	    'token', 'bench', 'pin_file', '$WORK/pin', 'environment', jsonb_build_object('SOFTHSM2_CONF', '$WORK/softhsm.conf')))" \
-	-c "SELECT seal.create_keyring('default', 'token')" \
-	-c "CREATE TABLESPACE sealed LOCATION '$WORK/sealed'" -c "CREATE TABLESPACE plain LOCATION '$WORK/plain'" \
+bench_start
+sql -c "CREATE TABLESPACE sealed LOCATION '$WORK/sealed'" -c "CREATE TABLESPACE plain LOCATION '$WORK/plain'" \
 	-c "SELECT seal.encrypt_tablespace('sealed')" >/dev/null 2>&1
 
 milliseconds() { # of one statement, by psql's own clock
 	printf '\\timing on\n%s\n' "$1" | sql | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
 }
-median() { sort -n | awk '{v[NR] = $1} END {print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 # compare NAME UNIT COMMAND-THAT-PRINTS-A-NUMBER-FOR-$1: alternates plain and sealed; prints both medians and their ratio.
 compare() {
 	local name=$1 unit=$2 measure=$3 i side

@@ -127,3 +127,26 @@ suite_tap() {
 	cp -R "$WORK/tap/tmp_check/log/." "$LOGS/tap/" 2>/dev/null
 	read_counts tap "$counts" "$status"
 }
+
+suite_core() {
+	heading "core: PostgreSQL's own suites, plain, sealed, and while everything is sealed and unsealed"
+	local counts=$WORK/core.counts source=$WORK/source status
+	pg_source_ensure "$ROOT/build/pg_source" "$LOGS/pg_source.log" || { could_not_run core 'the sources of PostgreSQL are not there'; return; }
+	note "tests of PostgreSQL $PG_SOURCE_VERSION"
+	# The C functions of the regression tests; everything else comes with the packages.
+	mkdir -p "$source/src/test"
+	cp -R "$PG_SOURCE/src/test/regress" "$PG_SOURCE/src/test/isolation" "$source/src/test/"
+	if ! gcc -O2 -fPIC -shared -I"$("$PG_CONFIG" --includedir-server)" -o "$source/regress.so" "$source/src/test/regress/regress.c" >"$LOGS/regress.log" 2>&1; then
+		cat "$LOGS/regress.log"
+		could_not_run core 'regress.so does not build'
+		return
+	fi
+	[ "$(id -u)" -ne 0 ] || chown -R "$SERVER_USER" "$source"
+	within "${SERVER_PREFIX[@]}" SEAL_SOFTHSM_MODULE="$SEAL_SOFTHSM_MODULE" ${SEAL_CORE_SERVERS:+SEAL_CORE_SERVERS="$SEAL_CORE_SERVERS"} \
+		${SEAL_CORE_SUITES:+SEAL_CORE_SUITES="$SEAL_CORE_SUITES"} \
+		bash "$WORK/tree/test/core_regress" "$WORK" "$source" "$counts"
+	status=$?
+	mkdir -p "$LOGS/core"
+	cp -R "$WORK"/core/*.out "$WORK"/core/*.log "$WORK"/core/*-regress "$WORK"/core/*-isolation "$LOGS/core/" 2>/dev/null
+	read_counts core "$counts" "$status"
+}

@@ -90,7 +90,7 @@ sub make_tablespace
 {
 	my ($self, $name, %params) = @_;
 	my $database = $params{database} || 'postgres';
-	my $directory = $self->basedir . "/tablespace_$name";
+	my $directory = $self->basedir . "/ts_$name";
 	make_path($directory);
 	$self->safe_psql($database, "CREATE TABLESPACE $name LOCATION " . sql_literal($directory));
 	if ($params{sealed})
@@ -213,7 +213,13 @@ sub fails_like
 {
 	my ($self, $database, $sql, $pattern, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($status, $out, $err) = $self->psql($database, $sql);
+	my ($status, $out, $err) = eval { $self->psql($database, $sql) };
+	if ($@)
+	{
+		die $@ if $@ !~ /Broken pipe/;    # refused as it connected, psql went away before it was given the statement
+		my @command = ('psql', '-XAtq', '-d', $self->connstr($database), '-c', $sql);
+		$status = IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err) ? 0 : 1;
+	}
 	return $status == 0 ? fail("$name (it succeeded)") : like($err, $pattern, $name);
 }
 

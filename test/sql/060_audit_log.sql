@@ -34,12 +34,16 @@ SELECT seal.create_keyring('Überschlüssel ''"; DROP', 'nowhere');
 SELECT row_number() OVER (ORDER BY seq) AS n, seq - :before = row_number() OVER (ORDER BY seq) AS without_gap, event,
 	actor = session_user AS actor, role, object, result, detail ->> 'error' AS error
 FROM seal.audit_log WHERE seq > :before ORDER BY seq;
+-- what the server did by itself has no actor
+SELECT event, actor, role, client, application, database, object, result, detail ->> 'kind' AS kind, detail ->> 'requested_by' = current_user AS mine,
+	detail ->> 'state' AS state
+FROM seal.audit_log WHERE seq > :before AND event LIKE 'operation.%' ORDER BY seq;
 SELECT bool_and(client <> '') AS client, bool_and(application = 'pg_regress/060_audit_log') AS application,
 	bool_and(database = current_database()) AS database,
 	bool_and(at BETWEEN now() - interval '10 minutes' AND clock_timestamp()) AS at, bool_and(segment ~ '^\d{12}\.jsonl$') AS segment
-FROM seal.audit_log WHERE seq > :before;
+FROM seal.audit_log WHERE seq > :before AND event NOT LIKE 'operation.%';
 SELECT event, detail - 'kek_id' - 'config_sha256' - 'keyring_id' - 'operation' - 'tablespace_oid' - 'mechanism' AS detail
-FROM seal.audit_log WHERE seq > :before AND result = 'ok' ORDER BY seq;
+FROM seal.audit_log WHERE seq > :before AND result = 'ok' AND event NOT LIKE 'operation.%' ORDER BY seq;
 
 -- neither the PIN, nor wrapped keys, nor a definition
 SELECT pg_read_file(:'pin_file') AS pin \gset

@@ -13,7 +13,7 @@ SELECT seal.create_keyring('health k', 'health good');
 
 SELECT check_name, status FROM seal.health
 WHERE check_name IN ('library', 'storage seam', 'key agent worker', 'key agent', 'provider health good', 'provider health bad',
-	'keyring health k', 'key index', 'tombstones', 'dynamic_shared_memory_type', 'data_checksums')
+	'keyring health k', 'key index', 'tombstones', 'operations worker', 'require_encryption', 'dynamic_shared_memory_type', 'data_checksums')
 ORDER BY check_name COLLATE "C";
 SELECT check_name FROM seal.health WHERE check_name IN ('vault', 'core dumps') ORDER BY 1;
 SELECT check_name FROM seal.health WHERE status NOT IN ('ok', 'info', 'warning', 'error') OR detail = '';

@@ -5,6 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SealTest;
+use SealTest::Convert;
 use Test::More;
 
 my $token = SealTest::Token->new;
@@ -14,6 +15,16 @@ $node->start;
 $node->set_up_keys($token);
 $node->make_tablespace('secure', sealed => 1);
 $node->make_tablespace('open');
+
+# A statement that copies a directory raw and needs an operation afterwards: what that was, when it has ended.
+sub raw_copy
+{
+	my ($node, $statement) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', $statement);
+	return { error => $err } if $status != 0 || $err !~ /copied as they are; operation (\d+) (un)?seals them/;
+	my $operation = wait_for_state($node, $1, 'done');
+	return { map { ($_ => $operation->{$_}) } qw(kind target state) };
+}
 
 # expect_sealed('relation', 1 or 0, 'claim')
 sub expect_sealed
@@ -152,9 +163,13 @@ for my $relation ('pg_class', 'pg_attribute', 'pg_statistic', 'pg_description', 
 }
 is_deeply([ $node->files_with('catalog-canary'), $node->files_with('comment-canary') ], [],
 	'statistics and comments of such a database are in no file');
-# A raw copy would bring plain files under a sealed policy (or sealed ones out of it): refused, with the way to go.
-$node->fails_like('postgres', 'CREATE DATABASE raw_in TABLESPACE secure STRATEGY file_copy', qr/wal_log/i,
-	'CREATE DATABASE file_copy from plain to sealed is refused with a hint');
+# A raw copy brings plain files under a sealed policy, or sealed ones out of it: an operation brings them in order.
+$node->fails_like('postgres', 'SET pg_seal.require_encryption = on; CREATE DATABASE raw_in TABLESPACE secure STRATEGY file_copy', qr/wal_log/i,
+	'CREATE DATABASE file_copy from plain to sealed is refused with a hint where encryption is required');
+is_deeply(raw_copy($node, 'CREATE DATABASE raw_in TABLESPACE secure STRATEGY file_copy'), { kind => 'encrypt', target => 'secure', state => 'done' },
+	'else an operation seals the copy');
+expect_sealed('pg_proc', 1, 'CREATE DATABASE file_copy from plain to sealed', 'raw_in');
+$node->safe_psql('postgres', 'DROP DATABASE raw_in');
 $node->safe_psql('postgres', 'CREATE DATABASE raw_clone TEMPLATE inside STRATEGY file_copy');
 is($node->safe_psql('raw_clone', 'SELECT min(name), count(*) FROM person'), 'catalog-canary|50',
 	'file_copy of a sealed database within its tablespace works: the keys travel with the files');
@@ -165,17 +180,27 @@ is($node->safe_psql('raw_clone', 'SELECT count(*) FROM other'), '51', 'the copy 
 
 $node->safe_psql('postgres', 'CREATE DATABASE outside');
 $node->safe_psql('outside', q{CREATE TABLE plain AS SELECT 1 AS x});
-$node->fails_like('postgres', 'ALTER DATABASE outside SET TABLESPACE secure', qr/HINT/,
-	'ALTER DATABASE SET TABLESPACE from plain to sealed is refused with a hint');
-$node->fails_like('postgres', 'ALTER DATABASE inside SET TABLESPACE open', qr/HINT/,
+$node->fails_like('postgres', 'SET pg_seal.require_encryption = on; ALTER DATABASE outside SET TABLESPACE secure', qr/HINT/,
+	'ALTER DATABASE SET TABLESPACE from plain to sealed is refused with a hint where encryption is required');
+$node->fails_like('postgres', 'SET pg_seal.require_encryption = on; ALTER DATABASE inside SET TABLESPACE open', qr/HINT/,
 	'and from sealed to plain');
+is_deeply(raw_copy($node, 'ALTER DATABASE outside SET TABLESPACE secure'), { kind => 'encrypt', target => 'secure', state => 'done' },
+	'else an operation seals what has moved in');
+expect_sealed('plain', 1, 'ALTER DATABASE SET TABLESPACE from plain to sealed', 'outside');
+is_deeply(raw_copy($node, 'ALTER DATABASE outside SET TABLESPACE open'), { kind => 'decrypt', target => 'open', state => 'done' },
+	'and unseals what has moved out');
+expect_sealed('plain', 0, 'ALTER DATABASE SET TABLESPACE from sealed to plain', 'outside');
+is($node->safe_psql('outside', 'SELECT x FROM plain'), '1', 'the row is there');
 $node->make_tablespace('secure2', sealed => 1);
 $node->safe_psql('postgres', 'ALTER DATABASE inside SET TABLESPACE secure2');
 is($node->safe_psql('inside', 'SELECT min(name), count(*) FROM person'), 'catalog-canary|50',
 	'between sealed tablespaces a database moves with its keys');
 expect_sealed('person', 1, 'ALTER DATABASE SET TABLESPACE', 'inside');
-$node->safe_psql('postgres', 'ALTER DATABASE outside SET TABLESPACE open');
+$node->make_tablespace('open2');
+my $operations = $node->safe_psql('postgres', 'SELECT count(*) FROM seal.operations');
+$node->safe_psql('postgres', 'ALTER DATABASE outside SET TABLESPACE open2');
 is($node->safe_psql('outside', 'SELECT x FROM plain'), '1', 'and between plain ones as ever');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM seal.operations'), $operations, 'which needs no operation');
 
 # --- crash right after all of this; then take everything away ---
 $node->crash;
@@ -187,7 +212,7 @@ is($node->safe_psql('postgres', 'SELECT count(*), sum(k) FROM parted'), '2000|19
 $node->safe_psql('postgres', $_) for 'DROP DATABASE raw_clone', 'DROP DATABASE inside', 'DROP DATABASE outside';
 $node->fails_like('postgres', 'DROP TABLESPACE secure', qr/cannot be dropped|not empty/, 'a tablespace in use is not dropped');
 $node->safe_psql('postgres', q{DROP TABLE t, kinds, kinds_unlogged, parted CASCADE});
-$node->safe_psql('postgres', "DROP TABLESPACE $_") for 'secure', 'secure2', 'open';
+$node->safe_psql('postgres', "DROP TABLESPACE $_") for 'secure', 'secure2', 'open', 'open2';
 is($node->safe_psql('postgres', q{SELECT count(*) FROM seal.tablespaces WHERE tablespace IN ('secure', 'secure2')}), '0',
 	'a dropped tablespace leaves seal.tablespaces');
 $node->restart;

@@ -21,7 +21,7 @@ my $directory = $node->make_tablespace('secure', sealed => 1);
 my $ledger = SealTest::Ledger->new($node);
 $ledger->make("early_$_") for 1 .. 3;
 
-my @steps = map { "keymap.$_" } qw(before_insert after_insert after_flush write_page before_fsync after_fsync after_publish);
+my @steps = map { "keymap.$_" } qw(before_insert after_insert write_page after_write before_publish after_publish);
 my $number = 0;
 for my $step (@steps)
 {
@@ -40,7 +40,7 @@ for my $step (@steps)
 
 # --- a step inside a larger transaction: what it made before goes, what was committed stays ---
 $number++;
-die_at($node, 'keymap.after_fsync:2', 'BEGIN;' . $ledger->statement("crash_$number") . 'COMMIT;', power => 1);
+die_at($node, 'keymap.before_publish:2', 'BEGIN;' . $ledger->statement("crash_$number") . 'COMMIT;', power => 1);
 $node->start;
 $ledger->make("crash_$number");
 $ledger->holds('the second relation of a transaction');
@@ -84,7 +84,7 @@ $ledger->make('grown');
 $ledger->holds('grown after a page of zeroes');
 
 # --- a full disk in the critical section: the server recovers ---
-for my $step ('keymap.write_page:enospc', 'keymap.before_fsync:enospc')
+for my $step ("keymap.write_page:enospc", "keymap.fsync:enospc")
 {
 	$number++;
 	my $offset = -s $node->logfile;
@@ -117,7 +117,7 @@ move("$file.before", $file) or die "$file: $!";
 recovery_dies_at($node, 'keymap.redo_before_write');
 recovery_dies_at($node, 'keymap.redo_after_write');
 recovery_dies_at($node, 'keymap.write_page');
-recovery_dies_at($node, 'keymap.before_fsync');
+recovery_dies_at($node, 'keymap.after_write');
 $node->start;
 $ledger->holds('records that only WAL had, after crashes in recovery');
 

@@ -5,6 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SealTest;
+use SealTest::Convert;
 use SealTest::Crash;
 use SealTest::Ledger;
 use Test::More;
@@ -85,6 +86,16 @@ for my $step (@steps)
 		$node->safe_psql('postgres', qq{SELECT seal.drop_keyring('ring_$round')});
 	}
 }
+
+# --- between a policy and its operation ---
+$node->safe_psql('postgres', 'CREATE TABLE waits TABLESPACE later AS SELECT g AS x FROM generate_series(1, 1000) g');
+my $former_operation = $node->safe_psql('postgres', 'SELECT max(id) FROM seal.operations');
+die_at($node, 'registry.before_insert:3', q{SELECT seal.encrypt_tablespace('later')});
+my $lost = wait_until(sub { $node->safe_psql('postgres', "SELECT id FROM seal.operations WHERE id > $former_operation AND target = 'later' AND requested_by = 'postgres'") },
+	'the operation that the policy names');
+wait_for_state($node, $lost, 'done');
+is($node->is_sealed_on_disk('postgres', 'waits'), 1, 'a crash between a policy and its operation: the launcher makes up for it');
+$node->safe_psql('postgres', q{DROP TABLE waits; SELECT seal.decrypt_tablespace('later')});
 
 # --- a full disk ---
 my %former = map { $_ => $node->safe_psql('postgres', $query->{$_}) } sort keys %$query;

@@ -38,7 +38,7 @@ is($node->safe_psql('postgres', 'SELECT sum(x) FROM (' . join(' UNION ALL ', map
 	'300 relations, each with a key wrapped in the token, after a restart');
 
 # --- a crash while one is made, and recovery that needs keys of the token ---
-die_at($node, 'keymap.after_flush', 'CREATE TABLE lost (x int) TABLESPACE secure');
+die_at($node, 'keymap.before_publish', 'CREATE TABLE lost (x int) TABLESPACE secure');
 $ledger->make('second');
 $ledger->holds('a crashed backend');
 die_at($node, 'keymap.after_insert', 'CREATE TABLE lost (x int) TABLESPACE secure', power => 1);

@@ -56,7 +56,13 @@ sub everything_reads
 }
 bury_all();
 everything_reads('buried records');
-$node->safe_psql('postgres', "SELECT seal.decrypt_tablespace('secure')");
+# The tablespace is not to be sealed any more, but its tables are: locks keep the operation from them until it is cancelled.
+my $locks = $node->background_psql('postgres');
+$locks->query_safe('BEGIN; LOCK TABLE one, two');
+my $operation = $node->safe_psql('postgres', "SELECT seal.decrypt_tablespace('secure', wait => false)");
+$node->safe_psql('postgres', "SELECT seal.cancel_operation($operation)");
+$locks->query_safe('COMMIT');
+$locks->quit;
 $node->fails_like('postgres', "SELECT seal.drop_keyring('default')", qr/holds the keys of relations/, 'the keyring is in use all the same');
 is(scalar(grep { $_->{dropped_lsn} } key_slots($file)), 0, 'the marks were taken back: the files are there');
 everything_reads('after the wipe');

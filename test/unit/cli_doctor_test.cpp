@@ -59,7 +59,27 @@ TEST(CliDoctor, the_stock_server_is_fit)
 	const json document = doctor({"--binary", server_binary()});
 	EXPECT_TRUE(has(document, "binary", "ok", "PostgreSQL) 15")) << document.dump(1);
 	EXPECT_TRUE(has(document, "binary", "ok", "full RELRO")) << document.dump(1);
-	EXPECT_TRUE(has(document, "binary", "ok", "(15 entries) stands in it once")) << document.dump(1);
+	EXPECT_TRUE(has(document, "binary", "ok", "storage manager table (15 entries) stands in it once"))
+		<< document.dump(1);
+	EXPECT_TRUE(has(document, "binary", "ok", "sync table (15 entries) stands in it once")) << document.dump(1);
+}
+
+TEST(CliDoctor, the_table_of_sync_requests_is_told_from_altered_ones)
+{
+	Result<ElfImage> image = read_elf_image(server_binary());
+	ASSERT_TRUE(image) << image.error().message;
+	std::vector<std::string> missing;
+	const std::vector<std::uint64_t> found = find_pointer_table(*image, sync_table(15), missing);
+	ASSERT_EQ(found.size(), 1u);
+
+	ElfImage filled = *image;
+	filled.pointers[found[0] + 4 * 8] = 1; // pg_xact has no function for unlinking
+	EXPECT_TRUE(find_pointer_table(filled, sync_table(15), missing).empty());
+
+	ElfImage stripped = *image;
+	stripped.functions.erase("clogsyncfiletag");
+	EXPECT_TRUE(find_pointer_table(stripped, sync_table(15), missing).empty());
+	EXPECT_EQ(missing, std::vector<std::string>{"clogsyncfiletag"});
 }
 
 TEST(CliDoctor, a_binary_whose_table_is_altered_is_not)

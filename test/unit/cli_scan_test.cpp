@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <unistd.h>
 
 namespace seal {
@@ -191,6 +192,126 @@ TEST_F(CliScan, plain_pages_of_a_relation_in_transition_or_decrypted_are_expecte
 	decrypted.form = {CipherId::none, 0};
 	add_key_file({slot(0, 20000, SlotState::transition), decrypted});
 	scan_json(0);
+}
+
+// As seal.relations has it: the same names, from the same kinds of records and pages.
+TEST_F(CliScan, every_state_of_a_relation_has_its_name_and_its_pages)
+{
+	const KeyForm old_key = {CipherId::aes_256_xts, kGeneration - 1}, none = {CipherId::none, 0};
+	std::vector<KeySlot> slots;
+	std::uint32_t next = 20000;
+	// `pages`: s sealed by the form, o by the old one, p plain
+	const auto make = [&](SlotState state, KeyForm form, KeyForm old_form, const std::string& pages) {
+		KeySlot made = slot(0, next, state);
+		made.form = form;
+		made.old_form = old_form;
+		slots.push_back(made);
+		std::uint32_t block = 0;
+		for (char kind : pages) {
+			const std::uint8_t generation = kind == 'o' ? kGeneration - 1 : kGeneration;
+			add(base(std::to_string(next)), kind == 'p' ? plain(block) : sealed(block, ForkClass::main, generation),
+			    block);
+			++block;
+		}
+		return next++;
+	};
+	const KeyForm key = {CipherId::aes_256_xts, kGeneration};
+	const std::map<std::uint32_t, std::string> expected = {
+		{make(SlotState::announced, key, none, "ppp"), "sealing"},
+		{make(SlotState::transition, key, none, "psp"), "sealing"},
+		{make(SlotState::transition, key, none, "sss"), "sealing"},
+		{make(SlotState::finished, key, none, "sss"), "sealed"},
+		{make(SlotState::announced, key, old_key, "oo"), "rotating"},
+		{make(SlotState::transition, key, old_key, "os"), "rotating"},
+		{make(SlotState::finished, key, old_key, "sso"), "sealed"},
+		{make(SlotState::announced, none, old_key, "oo"), "unsealing"},
+		{make(SlotState::transition, none, old_key, "op"), "unsealing"},
+		{make(SlotState::finished, none, old_key, "pp"), "plain"},
+		{make(SlotState::finished, none, old_key, "po"), "partly sealed"},
+		{make(SlotState::single, none, none, "pp"), "plain"},
+		{make(SlotState::single, key, none, ""), "sealed"},
+	};
+	add_key_file(slots);
+	const json document = scan_json(0);
+	EXPECT_EQ(document["problem_count"], 0);
+	EXPECT_EQ(document["totals"]["sealed"], 18);
+	EXPECT_EQ(document["totals"]["plain"], 11);
+	EXPECT_EQ(document["key_records"], 12) << "all but the one that says plain and keeps no key";
+	for (const auto& [rel_node, state] : expected) {
+		if (rel_node + 1 == next) {
+			EXPECT_TRUE(relation(document, rel_node).is_null()) << "it has no file";
+			continue;
+		}
+		EXPECT_EQ(relation(document, rel_node)["state"], state) << rel_node;
+	}
+	const std::string text = scan().output;
+	EXPECT_NE(text.find("unsealing"), std::string::npos) << text;
+	EXPECT_EQ(text.find(" 20011 "), std::string::npos) << "a decrypted relation is in the totals only\n" << text;
+	const std::string summary = scan({"--summary"}).output;
+	EXPECT_EQ(summary.find("20001"), std::string::npos) << summary;
+	EXPECT_NE(summary.find("pg_default"), std::string::npos) << summary;
+}
+
+TEST_F(CliScan, pages_that_their_records_state_forbids_are_problems)
+{
+	const KeyForm old_key = {CipherId::aes_256_xts, kGeneration - 1};
+	KeySlot finished = slot(0, 20000, SlotState::finished), settled = slot(0, 20001), unsealed = slot(0, 20002);
+	finished.old_form = {CipherId::none, 0};
+	settled.old_form = old_key; // of no account any more
+	unsealed.form = {CipherId::none, 0};
+	add(base("20000"), sealed(0), 0);
+	add(base("20000"), plain(1), 1); // what a forger would put there
+	add(base("20001"), sealed(0, ForkClass::main, kGeneration - 1), 0);
+	add(base("20002"), sealed(0), 0);
+	add_key_file({finished, settled, unsealed});
+	const json document = scan_json(1);
+	EXPECT_EQ(document["unexpected_plain"], 1);
+	EXPECT_EQ(document["totals"]["keyless"], 2);
+	EXPECT_EQ(relation(document, 20000)["state"], "partly plain");
+	EXPECT_EQ(relation(document, 20002)["state"], "key missing");
+}
+
+TEST_F(CliScan, a_named_tablespace_has_no_plain_page_in_any_state)
+{
+	add(base("20000"), sealed(0), 0);
+	add(base("20000"), plain(1), 1);
+	add(base("20001"), plain(0), 0);
+	KeySlot decrypted = slot(0, 20001);
+	decrypted.form = {CipherId::none, 0};
+	add_key_file({slot(0, 20000, SlotState::transition), decrypted});
+	scan_json(0);
+	EXPECT_EQ(scan_json(1, {"--tablespace", "pg_default"})["unexpected_plain"], 2);
+	EXPECT_EQ(scan_json(0, {"--tablespace", "pg_default", "--plain-ok"})["unexpected_plain"], 0);
+}
+
+TEST_F(CliScan, a_torn_first_write_is_told_from_other_damage)
+{
+	Page torn = sealed(0);
+	test::put_u16(torn.data(), kPageChecksumOffset, page_checksum(torn.data(), 0));
+	std::memset(torn.data() + 5 * kSectorSize, 0, kSectorSize);
+	append(base("20000"), torn.data(), torn.size());
+	add_key_file({slot(0, 20000)});
+	const std::string problem = scan_json(1)["problems"][0]["problem"];
+	EXPECT_NE(problem.find("torn"), std::string::npos) << problem;
+}
+
+TEST_F(CliScan, a_key_file_of_any_length_is_read)
+{
+	const std::uint8_t id[16] = {1};
+	constexpr std::uint32_t kPages = 300; // more than one read
+	for (std::uint32_t block = 0; block < kPages; ++block) {
+		Page page;
+		key_page_init(page.data(), id);
+		for (std::uint32_t i = 0; i < kSlotsPerPage; ++i)
+			*key_page_slot(page.data(), i) = slot(0, 30000 + block * kSlotsPerPage + i);
+		add(base(kKeyFileName), page, block);
+	}
+	add(base("39299"), sealed(0), 0);
+	const json document = scan_json(0);
+	EXPECT_EQ(document["key_records"], kPages * kSlotsPerPage);
+	append(base(kKeyFileName), "half", 4);
+	EXPECT_EQ(scan_json(1)["problems"][0]["problem"], "key file: short page");
+	scan_json(0, {"--online"}); // it is just being extended
 }
 
 TEST_F(CliScan, a_named_tablespace_must_be_wholly_sealed)

@@ -256,6 +256,29 @@ TEST(PageCipher, RefusesUnknownCiphersAndIsNotReadyBeforeInit)
 	EXPECT_FALSE(c.ready());
 }
 
+TEST(PageCipher, EachDirectionServesWithoutTheOtherAndInAnyOrder)
+{
+	const Page plain = sample_page(31);
+	const Page expected = sealed_page(CipherId::aes_256_xts, sample_seed(2), plain, 5, ForkClass::main, 3);
+	PageCipher reader, writer;
+	ASSERT_TRUE(reader.init(CipherId::aes_256_xts, sample_seed(2).data()));
+	ASSERT_TRUE(writer.init(CipherId::aes_256_xts, sample_seed(2).data()));
+	Page page = expected;
+	ASSERT_TRUE(reader.open(page.data(), 5, ForkClass::main));
+	EXPECT_EQ(page, plain);
+	PageCipher moved(std::move(reader)); // with one direction made
+	Page sealed;
+	ASSERT_TRUE(moved.seal(plain.data(), sealed.data(), 5, ForkClass::main, 3));
+	EXPECT_EQ(sealed, expected);
+	ASSERT_TRUE(writer.seal(plain.data(), sealed.data(), 5, ForkClass::main, 3));
+	EXPECT_EQ(sealed, expected);
+	for (PageCipher* c : {&moved, &writer}) {
+		page = expected;
+		ASSERT_TRUE(c->open(page.data(), 5, ForkClass::main));
+		EXPECT_EQ(page, plain);
+	}
+}
+
 TEST(PageCipher, MovesAndReinitialises)
 {
 	const Page plain = sample_page(30);

@@ -39,7 +39,26 @@ KeyringDef sample_keyring()
 	return k;
 }
 
-TablespacePolicy sample_policy() { return {16385, true, 7, CipherId::aes_128_xts, 600, "dba"}; }
+TablespacePolicy sample_policy() { return {16385, true, 7, CipherId::aes_128_xts, 600, "dba", 9}; }
+
+OperationDef sample_operation()
+{
+	OperationDef o;
+	o.id = 9;
+	o.kind = "encrypt";
+	o.tablespace = 16385;
+	o.target = "geheim";
+	o.keyring_id = 7;
+	o.cipher = CipherId::aes_256_xts;
+	o.state = "running";
+	o.requested_by = "dba";
+	o.created_at = 700, o.started_at = 701, o.finished_at = 0, o.updated_at = 702;
+	o.pages_done = 1ull << 40, o.pages_total = (1ull << 40) + 5, o.relations_done = 3, o.failed_relations = 1;
+	o.wal_bytes = 1ull << 50, o.wal_estimate = 1ull << 51;
+	o.starts = 2;
+	o.detail = "waits for \"someone\"";
+	return o;
+}
 
 void must_apply(Registry& registry, const RegistryChange& change)
 {
@@ -55,6 +74,7 @@ Registry sample_registry()
 	must_apply(r, r.put(sample_keyring()));
 	must_apply(r, r.put(sample_policy()));
 	must_apply(r, r.put_counter("keyring_id", 7));
+	must_apply(r, r.put(sample_operation()));
 	return r;
 }
 
@@ -86,7 +106,7 @@ TEST(Registry, EverythingSurvivesTheFile)
 	const auto parsed = Registry::parse(sample_registry().serialise());
 	ASSERT_TRUE(parsed.ok()) << parsed.error().message;
 	const Registry& r = *parsed;
-	EXPECT_EQ(r.sequence(), 4u);
+	EXPECT_EQ(r.sequence(), 5u);
 	EXPECT_EQ(r.counter("keyring_id"), 7u);
 
 	ASSERT_EQ(r.providers().size(), 1u);
@@ -129,7 +149,69 @@ TEST(Registry, EverythingSurvivesTheFile)
 	EXPECT_EQ(t.cipher, CipherId::aes_128_xts);
 	EXPECT_EQ(t.since, 600);
 	EXPECT_EQ(t.set_by, "dba");
+	EXPECT_EQ(t.operation, 9u);
+
+	ASSERT_EQ(r.operations().size(), 1u);
+	const OperationDef o = r.operations()[0], began = sample_operation();
+	EXPECT_EQ(o.id, 9u);
+	EXPECT_EQ(o.kind, "encrypt");
+	EXPECT_EQ(o.tablespace, 16385u);
+	EXPECT_EQ(o.target, "geheim");
+	EXPECT_EQ(o.keyring_id, 7u);
+	EXPECT_EQ(o.cipher, CipherId::aes_256_xts);
+	EXPECT_EQ(o.state, "running");
+	EXPECT_EQ(o.requested_by, "dba");
+	EXPECT_EQ(o.created_at, 700);
+	EXPECT_EQ(o.started_at, 701);
+	EXPECT_EQ(o.finished_at, 0);
+	EXPECT_EQ(o.updated_at, 702);
+	EXPECT_EQ(o.pages_done, began.pages_done);
+	EXPECT_EQ(o.pages_total, began.pages_total);
+	EXPECT_EQ(o.relations_done, 3u);
+	EXPECT_EQ(o.failed_relations, 1u);
+	EXPECT_EQ(o.wal_bytes, began.wal_bytes);
+	EXPECT_EQ(o.wal_estimate, began.wal_estimate);
+	EXPECT_EQ(o.starts, 2u);
+	EXPECT_EQ(o.detail, began.detail);
+	EXPECT_FALSE(o.finished());
+	ASSERT_TRUE(r.operation(9).has_value());
+	EXPECT_EQ(r.operation(9)->target, "geheim");
+	EXPECT_FALSE(r.operation(8).has_value());
 	EXPECT_EQ(Registry::parse(r.serialise())->serialise(), r.serialise());
+}
+
+TEST(Registry, OperationsAreOrderedByNumber)
+{
+	Registry r;
+	for (const std::uint64_t id : {10u, 9u, 100u, 2u}) {
+		OperationDef o = sample_operation();
+		o.id = id;
+		must_apply(r, r.put(o));
+	}
+	std::vector<std::uint64_t> ids;
+	for (const OperationDef& o : r.operations())
+		ids.push_back(o.id);
+	EXPECT_EQ(ids, (std::vector<std::uint64_t>{2, 9, 10, 100}));
+}
+
+TEST(Registry, TheNewestFinishedOperationsAndAllOthersAreKept)
+{
+	Registry r, replica;
+	for (std::uint64_t id = 1; id <= kFinishedOperationsKept + 50; id++) {
+		OperationDef o = sample_operation();
+		o.id = id;
+		o.state = id == 3 ? "paused" : id == 4 ? "pending" : id % 3 == 0 ? "failed" : id % 3 == 1 ? "done" : "cancelled";
+		const RegistryChange change = r.put(o);
+		must_apply(r, change);
+		must_apply(replica, change);
+	}
+	const std::vector<OperationDef> kept = r.operations();
+	ASSERT_EQ(kept.size(), kFinishedOperationsKept + 2);
+	EXPECT_EQ(kept[0].id, 3u);
+	EXPECT_EQ(kept[1].id, 4u);
+	EXPECT_EQ(kept[2].id, 51u);
+	EXPECT_EQ(kept.back().id, kFinishedOperationsKept + 50);
+	EXPECT_EQ(replica.serialise(), r.serialise());
 }
 
 TEST(Registry, EveryMechanismAndCipherHasAName)
@@ -191,6 +273,15 @@ TEST(Registry, ASoundDigestOverAWrongDocumentIsRefused)
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["tablespaces"]["4294967296"] = d["tablespaces"]["16385"]; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["tablespaces"]["16385"]["keyring_id"] = 4294967296u; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["tablespaces"]["16385"]["sealed"] = 1; }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["tablespaces"]["16385"]["operation"] = "9"; }));
+	EXPECT_FALSE(refused([](nlohmann::json& d) { d["tablespaces"]["16385"].erase("operation"); }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"]["9"]["state"] = "resting"; }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"]["9"]["kind"] = "forget"; }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"]["9"]["pages_done"] = -1; }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"]["9"]["pages_done"] = 1.5; }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"]["9"].erase("detail"); }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"]["x"] = d["operations"]["9"]; }));
+	EXPECT_TRUE(refused([](nlohmann::json& d) { d["operations"] = 5; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["counters"]["keyring_id"] = "7"; }));
 	EXPECT_TRUE(refused([](nlohmann::json& d) { d["providers"]["hsm"].erase("kind"); }));
 	EXPECT_FALSE(Registry::parse(file_of("{")).ok());
@@ -206,6 +297,7 @@ TEST(Registry, MembersOfANewerVersionSurvive)
 	d["keyrings"]["7"]["keks"][1]["attestation"] = "quote";
 	d["keyrings"]["7"]["keys"][0]["wrapped"]["tag_bits"] = 128;
 	d["providers"]["hsm"]["priority"] = 3;
+	d["operations"]["9"]["window"] = "night";
 	auto parsed = Registry::parse(file_of(d.dump()));
 	ASSERT_TRUE(parsed.ok());
 	Registry r = std::move(*parsed);
@@ -220,7 +312,13 @@ TEST(Registry, MembersOfANewerVersionSurvive)
 	must_apply(r, r.put(p));
 	must_apply(r, {r.sequence() + 1, "wal_keys", "2", R"({"state":"new"})"}); // a newer primary's record, redone here
 
+	OperationDef o = r.operations()[0];
+	o.state = "done";
+	must_apply(r, r.put(o));
+
 	const nlohmann::json after = document_of(r.serialise());
+	EXPECT_EQ(after["operations"]["9"]["window"], "night");
+	EXPECT_EQ(after["operations"]["9"]["state"], "done");
 	EXPECT_EQ(after["wal_keys"]["1"]["state"], "active");
 	EXPECT_EQ(after["wal_keys"]["2"]["state"], "new");
 	EXPECT_EQ(after["keyrings"]["7"]["escrow"], "officer");
@@ -246,6 +344,7 @@ TEST(Registry, RedoIsIdempotentAndNeverGoesBack)
 	change(source.put(sample_provider()));
 	change(source.put(sample_keyring()));
 	change(source.put(sample_policy()));
+	change(source.put(sample_operation()));
 	change(source.put_counter("operation_id", 1));
 	change(source.put_counter("operation_id", 2));
 	change(source.remove("tablespaces", "16385"));
@@ -287,6 +386,7 @@ TEST(Registry, MalformedChangesAreRefusedWhole)
 			 {next, "sequence", "a", "{}"},
 			 {next, "format", "a", ""},
 			 {next, "counters", "c", "-1"},
+			 {next, "operations", "9", "{}"},
 		 }) {
 		const Status s = r.apply(c);
 		ASSERT_FALSE(s.ok()) << c.section << " " << c.value;

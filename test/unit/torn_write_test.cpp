@@ -67,6 +67,19 @@ TEST_P(TornWrite, EverySubsetOfSectors)
 	}
 }
 
+TEST_P(TornWrite, FirstWriteOverZeroes) // a new page is zeroes on disk, sealed or not
+{
+	const Page zeroes = {}, b = sample_page(8);
+	Page sealed;
+	ASSERT_TRUE(cipher_.seal(b.data(), sealed.data(), kBlock, ForkClass::main, 5));
+	for (std::uint64_t subset = 1; subset < 1u << 16; subset += 2) { // sector 0 arrived; without it the page carries no mark
+		Page torn = mixture(zeroes, sealed, 512, subset);
+		ASSERT_EQ(unwritten_sectors(torn.data()), static_cast<std::uint16_t>(~subset)) << subset;
+		ASSERT_TRUE(cipher_.open(torn.data(), kBlock, ForkClass::main));
+		ASSERT_EQ(torn, mixture(zeroes, b, 512, subset)) << subset;
+	}
+}
+
 TEST_P(TornWrite, HalvesOfFourKilobytes)
 {
 	const Page a = sample_page(5), b = sample_page(6);

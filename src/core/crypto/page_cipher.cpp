@@ -42,24 +42,28 @@ void store_flags(std::uint8_t* page, std::uint16_t flags) noexcept
 
 } // namespace
 
-PageCipher::PageCipher(PageCipher&& other) noexcept
-	: method_(std::exchange(other.method_, nullptr)), encrypt_(std::exchange(other.encrypt_, nullptr)),
-	  decrypt_(std::exchange(other.decrypt_, nullptr)), cipher_(std::exchange(other.cipher_, CipherId::none))
-{}
+PageCipher::PageCipher(PageCipher&& other) noexcept { take(other); }
 
 PageCipher& PageCipher::operator=(PageCipher&& other) noexcept
 {
 	if (this != &other) {
 		release();
-		method_ = std::exchange(other.method_, nullptr);
-		encrypt_ = std::exchange(other.encrypt_, nullptr);
-		decrypt_ = std::exchange(other.decrypt_, nullptr);
-		cipher_ = std::exchange(other.cipher_, CipherId::none);
+		take(other);
 	}
 	return *this;
 }
 
 PageCipher::~PageCipher() { release(); }
+
+void PageCipher::take(PageCipher& other) noexcept
+{
+	method_ = std::exchange(other.method_, nullptr);
+	encrypt_ = std::exchange(other.encrypt_, nullptr);
+	decrypt_ = std::exchange(other.decrypt_, nullptr);
+	cipher_ = std::exchange(other.cipher_, CipherId::none);
+	std::memcpy(key_, other.key_, sizeof key_);
+	wipe(other.key_, sizeof other.key_);
+}
 
 void PageCipher::release() noexcept
 {
@@ -71,6 +75,7 @@ void PageCipher::release() noexcept
 	encrypt_ = nullptr;
 	decrypt_ = nullptr;
 	cipher_ = CipherId::none;
+	wipe(key_, sizeof key_);
 }
 
 bool PageCipher::init(CipherId cipher, const std::uint8_t seed[kDekSeedSize]) noexcept
@@ -82,27 +87,32 @@ bool PageCipher::init(CipherId cipher, const std::uint8_t seed[kDekSeedSize]) no
 	std::uint8_t info[kLabelSize + 1];
 	std::memcpy(info, kPageKeyLabel, kLabelSize);
 	info[kLabelSize] = static_cast<std::uint8_t>(cipher);
-	std::uint8_t key[64];
-	bool ok = hkdf_expand({seed, kDekSeedSize}, info, {key, method->key_size});
-	if (ok) {
-		method_ = method;
-		encrypt_ = xts_new(*method, true, key);
-		decrypt_ = xts_new(*method, false, key);
-		ok = encrypt_ != nullptr && decrypt_ != nullptr;
-	}
-	wipe(key, sizeof key);
-	if (!ok) {
+	const std::size_t half = method->key_size / 2;
+	// OpenSSL refuses equal halves as well (IEEE 1619; FIPS 140-3 IG C.I), but only when a context is made.
+	if (!hkdf_expand({seed, kDekSeedSize}, info, {key_, method->key_size}) ||
+	    equal_constant_time({key_, half}, {key_ + half, half})) {
 		release();
 		return false;
 	}
+	method_ = method;
 	cipher_ = cipher;
 	return true;
+}
+
+bool PageCipher::make_context(void** context) noexcept
+{
+	if (!ready())
+		return false;
+	*context = xts_new(*method_, context == &encrypt_, key_);
+	if (encrypt_ != nullptr && decrypt_ != nullptr)
+		wipe(key_, sizeof key_);
+	return *context != nullptr;
 }
 
 bool PageCipher::seal(const std::uint8_t* plain, std::uint8_t* sealed, std::uint32_t block, ForkClass fork,
                       std::uint8_t generation) noexcept
 {
-	if (!ready())
+	if (encrypt_ == nullptr && !make_context(&encrypt_))
 		return false;
 	std::uint8_t tweak[kTweakSize];
 	make_tweak(tweak, block, fork);
@@ -116,19 +126,38 @@ bool PageCipher::seal(const std::uint8_t* plain, std::uint8_t* sealed, std::uint
 
 bool PageCipher::open(std::uint8_t* page, std::uint32_t block, ForkClass fork) noexcept
 {
-	if (!ready())
+	if (decrypt_ == nullptr && !make_context(&decrypt_))
 		return false;
 	std::uint8_t tweak[kTweakSize];
 	make_tweak(tweak, block, fork);
 	std::uint8_t* const head = page + kHeadOffset;
 	std::uint8_t* const body = page + kBodyOffset;
+	const std::uint16_t unwritten = unwritten_sectors(page);
 	if (!xts_decrypt(*method_, decrypt_, tweak, head, head, kHeadSize))
 		return false;
 	tweak[kTweakUnitByte] = static_cast<std::uint8_t>(PageUnit::body);
 	if (!xts_decrypt(*method_, decrypt_, tweak, body, body, kBodySize))
 		return false;
+	for (unsigned sector = 1; unwritten >> sector != 0; sector++)
+		if (unwritten >> sector & 1)
+			std::memset(page + sector * kSectorSize, 0, kSectorSize);
 	store_flags(page, flags_unseal(load_flags(page)));
 	return true;
+}
+
+std::uint16_t unwritten_sectors(const std::uint8_t* page) noexcept
+{
+	static_assert(kPageSize / kSectorSize == 16);
+	static constexpr std::uint8_t kZeroes[kSectorSize] = {};
+	unsigned found = 0;
+	for (unsigned sector = 1; sector < kPageSize / kSectorSize; sector++) {
+		const std::uint8_t* const at = page + sector * kSectorSize;
+		std::uint64_t first;
+		std::memcpy(&first, at, sizeof first);
+		if (first == 0 && std::memcmp(at, kZeroes, kSectorSize) == 0)
+			found |= 1u << sector;
+	}
+	return static_cast<std::uint16_t>(found);
 }
 
 } // namespace seal

@@ -18,6 +18,7 @@ constexpr std::string_view kDigestPrefix = "sha256:";
 constexpr char kProviders[] = "providers";
 constexpr char kKeyrings[] = "keyrings";
 constexpr char kTablespaces[] = "tablespaces";
+constexpr char kOperations[] = "operations";
 constexpr char kCounters[] = "counters";
 
 Error corrupt(std::string what)
@@ -50,6 +51,8 @@ bool entry_ok(const std::string& section, const std::string& key, const Json& en
 		return entry_fits<KeyringDef>(key, entry);
 	if (section == kTablespaces)
 		return entry_fits<TablespacePolicy>(key, entry);
+	if (section == kOperations)
+		return entry_fits<OperationDef>(key, entry);
 	if (section == kCounters)
 		return entry.is_number_unsigned();
 	return true;
@@ -65,7 +68,7 @@ struct Registry::Document {
 		root = Json::object();
 		root["format"] = kRegistryFormat;
 		root["sequence"] = std::uint64_t{0};
-		for (const char* section : {kProviders, kKeyrings, kTablespaces, kCounters})
+		for (const char* section : {kProviders, kKeyrings, kTablespaces, kOperations, kCounters})
 			root[section] = Json::object();
 	}
 	std::uint64_t sequence() const { return root["sequence"].get<std::uint64_t>(); }
@@ -86,6 +89,21 @@ struct Registry::Document {
 				out.push_back(std::move(def));
 		}
 		return out;
+	}
+	std::vector<OperationDef> operations() const
+	{
+		std::vector<OperationDef> out = list<OperationDef>(kOperations);
+		std::sort(out.begin(), out.end(), [](const OperationDef& a, const OperationDef& b) { return a.id < b.id; });
+		return out;
+	}
+	void drop_old_operations()
+	{
+		const std::vector<OperationDef> all = operations();
+		std::size_t surplus = static_cast<std::size_t>(
+			std::count_if(all.begin(), all.end(), [](const OperationDef& o) { return o.finished(); }));
+		for (const OperationDef& o : all)
+			if (o.finished() && surplus-- > kFinishedOperationsKept)
+				root[kOperations].erase(std::to_string(o.id));
 	}
 	template <class Def> RegistryChange change(const char* section, std::string key, const Def& def) const
 	{
@@ -129,7 +147,7 @@ Result<Registry> Registry::parse(std::string_view file_text)
 	const auto sequence = root->find("sequence");
 	if (sequence == root->end() || !sequence->is_number_unsigned())
 		return corrupt("it has no sequence");
-	for (const char* section : {kProviders, kKeyrings, kTablespaces, kCounters}) {
+	for (const char* section : {kProviders, kKeyrings, kTablespaces, kOperations, kCounters}) {
 		Json& entries = (*root)[section];
 		if (entries.is_null())
 			entries = Json::object();
@@ -167,6 +185,18 @@ std::vector<KeyringDef> Registry::keyrings() const
 
 std::vector<TablespacePolicy> Registry::tablespaces() const { return document_->list<TablespacePolicy>(kTablespaces); }
 
+std::vector<OperationDef> Registry::operations() const { return document_->operations(); }
+
+std::optional<OperationDef> Registry::operation(std::uint64_t id) const
+{
+	const std::string key = std::to_string(id);
+	const Json* const entry = document_->find(kOperations, key);
+	OperationDef def;
+	if (entry == nullptr || !registry_json::read(key, *entry, def))
+		return std::nullopt;
+	return def;
+}
+
 std::uint64_t Registry::counter(const std::string& name) const
 {
 	const Json* const value = document_->find(kCounters, name);
@@ -181,6 +211,10 @@ RegistryChange Registry::put(const KeyringDef& def) const
 RegistryChange Registry::put(const TablespacePolicy& def) const
 {
 	return document_->change(kTablespaces, std::to_string(def.tablespace), def);
+}
+RegistryChange Registry::put(const OperationDef& def) const
+{
+	return document_->change(kOperations, std::to_string(def.id), def);
 }
 RegistryChange Registry::put_counter(const std::string& name, std::uint64_t value) const
 {
@@ -209,6 +243,9 @@ Status Registry::apply(const RegistryChange& change)
 			return Error{ErrorCode::invalid_argument,
 			             "a change of the registry carries a malformed entry of \"" + change.section + "\""};
 		root[change.section][change.key] = std::move(*entry);
+		// Here, not in a change of its own: every node does it alike, and the file cannot grow without bound.
+		if (change.section == kOperations)
+			document_->drop_old_operations();
 	}
 	root["sequence"] = change.sequence;
 	return ok_status();

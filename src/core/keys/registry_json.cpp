@@ -22,6 +22,8 @@ constexpr std::array<Name<WrapMechanism>, 6> kMechanisms{{{WrapMechanism::none, 
                                                           {WrapMechanism::kmip_aes_gcm, "kmip_aes_gcm"}}};
 constexpr std::array<Name<CipherId>, 3> kCiphers{
 	{{CipherId::none, "none"}, {CipherId::aes_256_xts, "aes-256-xts"}, {CipherId::aes_128_xts, "aes-128-xts"}}};
+constexpr std::array<const char*, 3> kOperationKinds{"encrypt", "decrypt", "rotate"};
+constexpr std::array<const char*, 6> kOperationStates{"pending", "running", "paused", "done", "failed", "cancelled"};
 
 template <class Table, class E> const char* name_of(const Table& table, E value)
 {
@@ -71,6 +73,14 @@ bool get(const Json& object, const char* name, std::uint32_t& out)
 	out = m->get<std::uint32_t>();
 	return true;
 }
+bool get(const Json& object, const char* name, std::uint64_t& out)
+{
+	const Json* const m = member(object, name);
+	if (m == nullptr || !m->is_number_unsigned())
+		return false;
+	out = m->get<std::uint64_t>();
+	return true;
+}
 bool get(const Json& object, const char* name, std::int64_t& out)
 {
 	const Json* const m = member(object, name);
@@ -117,7 +127,7 @@ Json json_text(const std::string& text)
 	return value && value->is_object() ? std::move(*value) : Json(text);
 }
 
-bool parse_u32(const std::string& text, std::uint32_t& out)
+template <class Number> bool parse_number(const std::string& text, Number& out)
 {
 	const char* const end = text.data() + text.size();
 	const auto [at, error] = std::from_chars(text.data(), end, out);
@@ -229,7 +239,7 @@ void write(const ProviderDef& def, Json& entry)
 
 bool read(const std::string& key, const Json& entry, KeyringDef& out)
 {
-	return parse_u32(key, out.id) && get(entry, "uuid", out.uuid_hex) && uuid_ok(out.uuid_hex) &&
+	return parse_number(key, out.id) && get(entry, "uuid", out.uuid_hex) && uuid_ok(out.uuid_hex) &&
 	       get(entry, "name", out.name) && !out.name.empty() && get(entry, "protection", out.protection) &&
 	       get_json_text(entry, "policy", out.policy_json) && get(entry, "created_by", out.created_by) &&
 	       get(entry, "created_at", out.created_at) && read_versions(entry, "keks", read_kek, out.keks) &&
@@ -249,9 +259,10 @@ void write(const KeyringDef& def, Json& entry)
 
 bool read(const std::string& key, const Json& entry, TablespacePolicy& out)
 {
-	return parse_u32(key, out.tablespace) && get(entry, "sealed", out.sealed) &&
+	return parse_number(key, out.tablespace) && get(entry, "sealed", out.sealed) &&
 	       get(entry, "keyring_id", out.keyring_id) && get(entry, "cipher", out.cipher) &&
-	       get(entry, "since", out.since) && get(entry, "set_by", out.set_by);
+	       get(entry, "since", out.since) && get(entry, "set_by", out.set_by) &&
+	       (member(entry, "operation") == nullptr || get(entry, "operation", out.operation));
 }
 void write(const TablespacePolicy& def, Json& entry)
 {
@@ -260,6 +271,47 @@ void write(const TablespacePolicy& def, Json& entry)
 	entry["cipher"] = name_of(kCiphers, def.cipher);
 	entry["since"] = def.since;
 	entry["set_by"] = def.set_by;
+	entry["operation"] = def.operation;
+}
+
+bool read(const std::string& key, const Json& entry, OperationDef& out)
+{
+	const auto one_of = [](const auto& words, const std::string& word) {
+		return std::find(words.begin(), words.end(), word) != words.end();
+	};
+	return parse_number(key, out.id) && get(entry, "kind", out.kind) && one_of(kOperationKinds, out.kind) &&
+	       get(entry, "tablespace", out.tablespace) && get(entry, "target", out.target) &&
+	       get(entry, "keyring_id", out.keyring_id) && get(entry, "cipher", out.cipher) && get(entry, "state", out.state) &&
+	       one_of(kOperationStates, out.state) && get(entry, "requested_by", out.requested_by) &&
+	       get(entry, "created_at", out.created_at) && get(entry, "started_at", out.started_at) &&
+	       get(entry, "finished_at", out.finished_at) && get(entry, "updated_at", out.updated_at) &&
+	       get(entry, "pages_done", out.pages_done) && get(entry, "pages_total", out.pages_total) &&
+	       get(entry, "relations_done", out.relations_done) && get(entry, "failed_relations", out.failed_relations) &&
+	       get(entry, "wal_bytes", out.wal_bytes) && get(entry, "wal_estimate", out.wal_estimate) &&
+	       get(entry, "starts", out.starts) && get(entry, "leftover", out.leftover) && get(entry, "detail", out.detail);
+}
+void write(const OperationDef& def, Json& entry)
+{
+	entry["kind"] = def.kind;
+	entry["tablespace"] = def.tablespace;
+	entry["target"] = def.target;
+	entry["keyring_id"] = def.keyring_id;
+	entry["cipher"] = name_of(kCiphers, def.cipher);
+	entry["state"] = def.state;
+	entry["requested_by"] = def.requested_by;
+	entry["created_at"] = def.created_at;
+	entry["started_at"] = def.started_at;
+	entry["finished_at"] = def.finished_at;
+	entry["updated_at"] = def.updated_at;
+	entry["pages_done"] = def.pages_done;
+	entry["pages_total"] = def.pages_total;
+	entry["relations_done"] = def.relations_done;
+	entry["failed_relations"] = def.failed_relations;
+	entry["wal_bytes"] = def.wal_bytes;
+	entry["wal_estimate"] = def.wal_estimate;
+	entry["starts"] = def.starts;
+	entry["leftover"] = def.leftover;
+	entry["detail"] = def.detail;
 }
 
 } // namespace seal::registry_json

@@ -12,9 +12,11 @@ namespace seal::registry_json {
 bool read(const std::string& key, const Json& entry, ProviderDef& out);
 bool read(const std::string& key, const Json& entry, KeyringDef& out);
 bool read(const std::string& key, const Json& entry, TablespacePolicy& out);
+bool read(const std::string& key, const Json& entry, OperationDef& out);
 
 void write(const ProviderDef& def, Json& entry);
 void write(const KeyringDef& def, Json& entry);
 void write(const TablespacePolicy& def, Json& entry);
+void write(const OperationDef& def, Json& entry);
 
 } // namespace seal::registry_json

@@ -1,6 +1,7 @@
 #include "key_cache.hpp"
 
 #include "../keymap/keymap.hpp"
+#include "../keymap/transition.hpp"
 #include "../guard.hpp"
 #include "../guc.hpp"
 #include "../registry/registry_store.hpp"
@@ -145,7 +146,9 @@ void load(CachedKey* entry)
 	uint8 seed[kDekSeedSize];
 	entry->state = SlotState::single;
 	entry->old_form = {CipherId::none, 0};
-	entry->switch_lsn = 0;
+	entry->switch_lsn = entry->record_lsn = 0;
+	entry->unlogged = false;
+	entry->transition = nullptr;
 
 	if (RelFileNodeBackendIsTemp(entry->rnode)) {
 		entry->kind = CachedKey::plain;
@@ -160,8 +163,9 @@ void load(CachedKey* entry)
 		load_absent(entry);
 		return;
 	}
+	const bool any_key = slot_cipher(slot) != CipherId::none;
 	// Redo can meet a relation whose drop, and then its keyring's, come later in the WAL.
-	if (RecoveryInProgress() && slot.form.cipher != CipherId::none && !keyring_state(slot.keyring_id).exists) {
+	if (RecoveryInProgress() && any_key && !keyring_state(slot.keyring_id).exists) {
 		entry->kind = CachedKey::missing;
 		if (vault_throwaway_exists(relation_id(node)))
 			load_throwaway(entry);
@@ -171,6 +175,10 @@ void load(CachedKey* entry)
 	entry->form = slot.form;
 	entry->old_form = slot.old_form;
 	entry->switch_lsn = slot.switch_lsn;
+	entry->record_lsn = slot.record_lsn;
+	entry->unlogged = (slot.flags & kSlotUnlogged) != 0;
+	if (entry->in_transition())
+		entry->transition = transition_entry(node);
 	if (slot.form.cipher != CipherId::none) {
 		keymap_seed(node, slot, false, seed);
 		ready_cipher(entry->cipher, slot.form.cipher, seed);
@@ -179,8 +187,6 @@ void load(CachedKey* entry)
 		keymap_seed(node, slot, true, seed);
 		ready_cipher(entry->old_cipher, slot.old_form.cipher, seed);
 	}
-	const bool any_key = slot.form.cipher != CipherId::none ||
-	                     (slot.state != SlotState::single && slot.old_form.cipher != CipherId::none);
 	if (any_key)
 		entry->kind = CachedKey::sealed;
 	else
@@ -238,6 +244,16 @@ CachedKey* get_slow(const RelFileNodeBackend& rnode)
 void key_cache_take_throwaway(CachedKey* key)
 {
 	load_throwaway(key);
+}
+
+PageCipher* key_cache_throwaway_cipher(const RelFileNode& node)
+{
+	static PageCipher cipher;
+	uint8 seed[kDekSeedSize];
+	if (!vault_throwaway_exists(relation_id(node)) || !vault_throwaway(relation_id(node), seed))
+		return nullptr;
+	ready_cipher(cipher, CipherId::aes_256_xts, seed);
+	return &cipher;
 }
 
 CachedKey* key_cache_get(const RelFileNodeBackend& rnode)

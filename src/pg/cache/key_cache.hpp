@@ -16,6 +16,8 @@ extern "C" {
 
 namespace seal::pg {
 
+struct Transition; // keymap/transition.hpp
+
 struct CachedKey {
 	enum Kind : uint8 {
 		plain,     // no key: pages pass untouched
@@ -28,9 +30,14 @@ struct CachedKey {
 	Kind kind;
 	bool in_use, recently_used;
 	SlotState state;
+	bool unlogged;           // an unlogged relation in transition
 	KeyForm form, old_form;
 	uint64 switch_lsn;
+	uint64 record_lsn;       // the end of the WAL record that brought the key record to this node
+	Transition* transition;  // announced and transition only; nullptr when the table is full
 	PageCipher cipher, old_cipher;
+
+	bool in_transition() const noexcept { return slot_in_transition(state); }
 };
 
 // The relation's entry, filled from the keymap on a miss. Valid until the next call. May raise on a miss (never on a hit).
@@ -38,6 +45,9 @@ CachedKey* key_cache_get(const RelFileNodeBackend& rnode);
 
 // Recovery of a relation whose key is missing: what is written from now on takes a key that lasts until the relation is dropped.
 void key_cache_take_throwaway(CachedKey* key);
+// The cipher of such pages after the relation's record has come after all: until they are written anew they must be readable. nullptr: there is no
+// such key. Valid until the next call.
+PageCipher* key_cache_throwaway_cipher(const RelFileNode& node);
 
 // Temporary relations: their DEK lives only here, in the session that owns them.
 void key_cache_temp_created(const RelFileNodeBackend& rnode, CipherId cipher);

@@ -2,9 +2,13 @@
 
 #include "../guard.hpp"
 #include "../keymap/keymap.hpp"
+#include "../operations/operation_record.hpp"
 #include "../registry/registry_store.hpp"
 #include "../shmem.hpp"
+#include "../storage/sync_seam.hpp"
 #include "raw_copy_check.hpp"
+#include "require_encryption.hpp"
+#include "vacate.hpp"
 
 #include "seal/registry.hpp"
 
@@ -20,6 +24,7 @@ extern "C" {
 #include "commands/dbcommands_xlog.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/syscache.h"
@@ -34,6 +39,16 @@ namespace {
 ProcessUtility_hook_type previous_utility;
 object_access_hook_type previous_access;
 Oid created_database = InvalidOid; // by the CREATE DATABASE that runs in this process
+
+// What the utility statement that runs is about. Plain data.
+struct About {
+	const char* database;        // by name
+	Oid emptied;                 // a database that nobody may be in meanwhile
+	Oid copied_to;               // the tablespace that a raw copy goes to
+	Oid moved;                   // the database that ALTER DATABASE SET TABLESPACE moves
+	Oid dropped_database, dropped_tablespace;
+};
+const About* moving; // the ALTER DATABASE SET TABLESPACE that runs, for the object access hook
 void (*stock_database_redo)(XLogReaderState*);
 
 const char* option_text(List* options, const char* name)
@@ -58,11 +73,8 @@ Oid default_tablespace_of(Oid database)
 }
 
 // The names and rights are the statement's own to check: what cannot be resolved here is left to its error.
-void check_create_database(const CreatedbStmt* statement)
+void look_at_create_database(const CreatedbStmt* statement, About* about)
 {
-	const char* strategy = option_text(statement->options, "strategy");
-	if (!strategy || pg_strcasecmp(strategy, "file_copy") != 0)
-		return;
 	const char* source = option_text(statement->options, "template");
 	if (!source)
 		source = "template1";
@@ -71,22 +83,55 @@ void check_create_database(const CreatedbStmt* statement)
 	const Oid destination = tablespace ? get_tablespace_oid(tablespace, true) : default_tablespace_of(source_oid);
 	if (!OidIsValid(source_oid) || !OidIsValid(destination))
 		return;
+	about->database = statement->dbname;
+	about->emptied = source_oid;
+	check_plain_creation(destination);
+	const char* strategy = option_text(statement->options, "strategy");
+	if (!strategy || pg_strcasecmp(strategy, "file_copy") != 0)
+		return;
+	about->copied_to = destination;
 	check_raw_copy(source_oid, source, destination,
 	               "Use STRATEGY wal_log (the default), which writes every relation anew as the destination demands.");
 }
 
-Oid check_move_database(const AlterDatabaseStmt* statement)
+void look_at_alter_database(const AlterDatabaseStmt* statement, About* about)
 {
 	const char* tablespace = option_text(statement->options, "tablespace");
 	if (!tablespace)
-		return InvalidOid;
+		return;
 	const Oid database = get_database_oid(statement->dbname, true);
 	const Oid destination = get_tablespace_oid(tablespace, true);
 	if (!OidIsValid(database) || !OidIsValid(destination) || default_tablespace_of(database) == destination)
-		return InvalidOid;
+		return;
+	about->database = statement->dbname;
+	about->emptied = about->moved = database;
+	about->copied_to = destination;
+	check_plain_creation(destination);
 	check_raw_copy(database, statement->dbname, destination,
 	               "Create a copy with CREATE DATABASE ... TEMPLATE ... STRATEGY wal_log TABLESPACE ..., then rename it.");
-	return database;
+}
+
+About look_at(const Node* node)
+{
+	About about = {};
+	created_database = InvalidOid;
+	moving = nullptr;
+	switch (nodeTag(node)) {
+	case T_CreatedbStmt: look_at_create_database(reinterpret_cast<const CreatedbStmt*>(node), &about); break;
+	case T_AlterDatabaseStmt: look_at_alter_database(reinterpret_cast<const AlterDatabaseStmt*>(node), &about); break;
+	case T_DropdbStmt:
+		about.emptied = about.dropped_database = get_database_oid(reinterpret_cast<const DropdbStmt*>(node)->dbname, true);
+		break;
+	case T_RenameStmt:
+		if (reinterpret_cast<const RenameStmt*>(node)->renameType == OBJECT_DATABASE)
+			about.emptied = get_database_oid(reinterpret_cast<const RenameStmt*>(node)->subname, true);
+		break;
+	case T_DropTableSpaceStmt:
+		about.dropped_tablespace = get_tablespace_oid(reinterpret_cast<const DropTableSpaceStmt*>(node)->tablespacename, true);
+		break;
+	default: break;
+	}
+	return about;
 }
 
 void forget_tablespace_policy(Oid tablespace)
@@ -103,45 +148,64 @@ void forget_tablespace_policy(Oid tablespace)
 	LWLockRelease(seal_lock(Lock::registry));
 }
 
+void finish(const About& about)
+{
+	if (OidIsValid(created_database)) { // somebody may have looked at the directory while it was being copied
+		keymap_unload_database(created_database);
+		if (OidIsValid(about.copied_to))
+			mend_raw_copy(created_database, about.database, about.copied_to, "CREATE DATABASE");
+	}
+	if (OidIsValid(about.moved))
+		keymap_unload_database(about.moved);
+	if (OidIsValid(about.dropped_database))
+		keymap_database_dropped(about.dropped_database);
+	if (OidIsValid(about.dropped_tablespace)) {
+		forget_tablespace_policy(about.dropped_tablespace);
+		operations_of_dropped_tablespace(about.dropped_tablespace);
+	}
+}
+
 void on_utility(PlannedStmt* statement, const char* text, bool read_only_tree, ProcessUtilityContext context, ParamListInfo params,
                 QueryEnvironment* environment, DestReceiver* dest, QueryCompletion* completion)
 {
-	const Node* node = statement->utilityStmt;
-	Oid moved_database = InvalidOid, dropped_database = InvalidOid, dropped_tablespace = InvalidOid;
-	pg_entry([&] {
-		created_database = InvalidOid;
-		if (IsA(node, CreatedbStmt))
-			check_create_database(castNode(CreatedbStmt, statement->utilityStmt));
-		else if (IsA(node, AlterDatabaseStmt))
-			moved_database = check_move_database(castNode(AlterDatabaseStmt, statement->utilityStmt));
-		else if (IsA(node, DropdbStmt))
-			dropped_database = get_database_oid(castNode(DropdbStmt, statement->utilityStmt)->dbname, true);
-		else if (IsA(node, DropTableSpaceStmt))
-			dropped_tablespace = get_tablespace_oid(castNode(DropTableSpaceStmt, statement->utilityStmt)->tablespacename, true);
-	});
-
-	(previous_utility ? previous_utility : standard_ProcessUtility)(statement, text, read_only_tree, context, params, environment, dest,
-	                                                                completion);
-
-	pg_entry([&] {
-		if (OidIsValid(created_database)) // somebody may have looked at the directory while it was being copied
-			keymap_unload_database(created_database);
-		if (OidIsValid(moved_database))
-			keymap_unload_database(moved_database);
-		if (OidIsValid(dropped_database))
-			keymap_database_dropped(dropped_database);
-		if (OidIsValid(dropped_tablespace))
-			forget_tablespace_policy(dropped_tablespace);
-	});
+	const auto run = previous_utility ? previous_utility : standard_ProcessUtility;
+	const StatementKind outer = statement_begins(statement->utilityStmt, context);
+	PG_TRY();
+	{
+		const About about = pg_entry([&] { return look_at(statement->utilityStmt); });
+		if (OidIsValid(about.emptied)) {
+			const int slot = vacate_take(about.emptied);
+			PG_ENSURE_ERROR_CLEANUP(vacate_release, Int32GetDatum(slot));
+			{
+				vacate_wait(about.emptied);
+				moving = OidIsValid(about.moved) ? &about : nullptr;
+				run(statement, text, read_only_tree, context, params, environment, dest, completion);
+			}
+			PG_END_ENSURE_ERROR_CLEANUP(vacate_release, Int32GetDatum(slot));
+			vacate_release(0, Int32GetDatum(slot));
+		} else {
+			run(statement, text, read_only_tree, context, params, environment, dest, completion);
+		}
+		pg_entry([&] { finish(about); });
+	}
+	PG_FINALLY();
+	{
+		moving = nullptr;
+		statement_ends(outer);
+	}
+	PG_END_TRY();
 }
 
-// The new database's row is not visible to this transaction when the statement ends, so its OID is noted here.
+// The new database's row is not visible to this transaction when the statement ends, so its OID is noted here. A database that moves is altered
+// here when its files are copied and the move is not committed yet: the operation that it may need exists before the move is durable.
 void on_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void* arg)
 {
 	if (previous_access)
 		previous_access(access, class_id, object_id, sub_id, arg);
 	if (access == OAT_POST_CREATE && class_id == DatabaseRelationId)
 		created_database = object_id;
+	if (access == OAT_POST_ALTER && class_id == DatabaseRelationId && moving && object_id == moving->moved)
+		pg_entry([&] { mend_raw_copy(object_id, moving->database, moving->copied_to, "ALTER DATABASE"); });
 }
 
 // Which databases a database record is about; the directories change under the keymap.
@@ -150,9 +214,12 @@ void on_database_redo(XLogReaderState* record)
 	const uint8 info = XLogRecGetInfo(record) & ~XLR_INFO_MASK;
 	const char* data = XLogRecGetData(record);
 	Oid database = InvalidOid;
-	if (info == XLOG_DBASE_CREATE_FILE_COPY)
-		database = reinterpret_cast<const xl_dbase_create_file_copy_rec*>(data)->db_id;
-	else if (info == XLOG_DBASE_CREATE_WAL_LOG)
+	if (info == XLOG_DBASE_CREATE_FILE_COPY) {
+		const auto* copy = reinterpret_cast<const xl_dbase_create_file_copy_rec*>(data);
+		database = copy->db_id;
+		sync_key_file_forget(copy->db_id, copy->tablespace_id); // what is there is removed first; the copy is fsynced as it is made
+	}
+	if (info == XLOG_DBASE_CREATE_WAL_LOG)
 		database = reinterpret_cast<const xl_dbase_create_wal_log_rec*>(data)->db_id;
 	else if (info == XLOG_DBASE_DROP)
 		database = reinterpret_cast<const xl_dbase_drop_rec*>(data)->db_id;

@@ -1,8 +1,13 @@
 #include "raw_copy_check.hpp"
 
 #include "../keymap/key_file.hpp"
+#include "../audit/audit_event.hpp"
+#include "../guc.hpp"
 #include "../keymap/keymap.hpp"
+#include "../operations/operation_record.hpp"
 #include "../registry/registry_store.hpp"
+#include "../sqlapi/sql_text.hpp"
+#include "require_encryption.hpp"
 
 extern "C" {
 #include "commands/tablespace.h"
@@ -18,22 +23,25 @@ namespace seal::pg {
 namespace {
 
 struct SealedSet {
-	HTAB* rel_nodes; // relations of the default tablespace that are sealed under the wanted keyring
+	HTAB* rel_nodes; // relations of the default tablespace that are sealed
 	uint32 keyring_id;
-	int other; // sealed under another keyring
+	int sealed, other, in_transition;
 };
 
 void note_slot(const KeySlot& slot, void* arg)
 {
 	auto* set = static_cast<SealedSet*>(arg);
-	if (slot.tablespace != 0 || slot.form.cipher == CipherId::none)
+	if (slot.tablespace != 0)
 		return;
-	if (slot.keyring_id != set->keyring_id) {
-		++set->other;
+	if (slot_in_transition(slot.state))
+		++set->in_transition;
+	if (slot.form.cipher == CipherId::none)
 		return;
-	}
 	bool found;
 	(void)hash_search(set->rel_nodes, &slot.rel_node, HASH_ENTER, &found);
+	++set->sealed;
+	if (slot.keyring_id != set->keyring_id)
+		++set->other;
 }
 
 // A main fork's first segment: digits alone.
@@ -63,32 +71,69 @@ int count_plain_files(const char* directory, HTAB* sealed)
 
 } // namespace
 
-void check_raw_copy(Oid database, const char* database_name, Oid destination, const char* hint)
+RawCopyFit raw_copy_fit(Oid database, Oid destination)
 {
 	const SealPolicy policy = policy_of_tablespace(destination);
 	HASHCTL control = {};
 	control.keysize = sizeof(Oid);
 	control.entrysize = sizeof(Oid);
 	control.hcxt = CurrentMemoryContext;
-	SealedSet set = {hash_create("pg_seal raw copy", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT), policy.sealed ? policy.keyring_id : 0, 0};
+	SealedSet set = {hash_create("pg_seal raw copy", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT), policy.keyring_id, 0, 0, 0};
 	keymap_visit(database, note_slot, &set);
 
-	if (!policy.sealed) {
-		if (set.other > 0)
-			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			                errmsg("database \"%s\" has sealed relations, and the destination tablespace is not sealed", database_name),
-			                errdetail("%d relations would be copied as they are and stay sealed.", set.other), errhint("%s", hint)));
-	} else {
+	RawCopyFit fit = {policy.sealed, set.sealed, set.in_transition, 0};
+	if (policy.sealed) {
 		char* directory = GetDatabasePath(database, key_file_default_tablespace(database, InvalidOid));
-		const int plain = count_plain_files(directory, set.rel_nodes) - set.other;
-		if (plain > 0 || set.other > 0)
-			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			                errmsg("database \"%s\" has relations that are not sealed as the destination tablespace demands", database_name),
-			                errdetail("%d relations are plain and %d are sealed under another keyring; a raw copy would leave them so.",
-			                          Max(plain, 0), set.other),
-			                errhint("%s", hint)));
+		fit.misfits = count_plain_files(directory, set.rel_nodes);
+		fit.other_keyring = set.other;
+		pfree(directory);
 	}
 	hash_destroy(set.rel_nodes);
+	return fit;
+}
+
+void check_raw_copy(Oid database, const char* database_name, Oid destination, const char* hint)
+{
+	if (guc_require_encryption == require_off)
+		return;
+	const RawCopyFit fit = raw_copy_fit(database, destination);
+	if (!fit.destination_sealed || fit.misfits == 0)
+		return; // a plain destination is refused as such
+	const bool refuse = guc_require_encryption == require_on;
+	ereport(refuse ? ERROR : WARNING,
+	        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+	         refuse ? errmsg("plain relations of database \"%s\" may not be copied into a sealed tablespace: pg_seal.require_encryption is on",
+	                         database_name)
+	                : errmsg("plain relations of database \"%s\" are copied as they are, and sealed afterwards", database_name),
+	         errdetail("%d relations are plain; until an operation has sealed them they would lie in clear.", fit.misfits), errhint("%s", hint)));
+}
+
+void mend_raw_copy(Oid database, const char* database_name, Oid destination, const char* statement)
+{
+	const RawCopyFit fit = pg_call([&] { return raw_copy_fit(database, destination); });
+	const std::string name = "database \"" + utf8_from_server(database_name) + "\"";
+	if (fit.other_keyring > 0)
+		notify(NOTICE, std::to_string(fit.other_keyring) + " relations of " + name + " stay sealed under another keyring than the tablespace's");
+	if (fit.misfits == 0 && fit.in_transition == 0)
+		return;
+	const char* tablespace = pg_call([&] { return static_cast<const char*>(get_tablespace_name(destination)); });
+	const SealPolicy policy = policy_of_tablespace(destination);
+	TablespacePolicy wanted;
+	wanted.tablespace = destination;
+	wanted.sealed = fit.destination_sealed;
+	wanted.keyring_id = policy.keyring_id;
+	wanted.cipher = policy.cipher;
+	OperationDef def = operation_for_policy(wanted, tablespace ? utf8_from_server(tablespace) : "");
+	def.requested_by = current_role();
+	AuditEvent event("operation.create", def.target);
+	std::uint64_t operation = 0;
+	audited(event, [&] {
+		operation = operation_create(def);
+		event.detail.number("operation", static_cast<std::int64_t>(operation)).text("kind", def.kind).text("statement", statement);
+	});
+	notify(NOTICE, std::to_string(fit.misfits + fit.in_transition) + " relations of " + name + " were copied as they are; operation " +
+	                   std::to_string(operation) + (fit.destination_sealed ? " seals them" : " unseals them"),
+	       std::string("The tablespace's policy demands it. seal.operations shows how far it is. It was begun by ") + statement + ".");
 }
 
 } // namespace seal::pg

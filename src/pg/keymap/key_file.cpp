@@ -2,6 +2,7 @@
 
 #include "../xlog.hpp"
 #include "key_file_ids.hpp"
+#include "key_index.hpp"
 
 #include "seal/page_cipher.hpp"
 
@@ -138,13 +139,36 @@ bool key_file_read_page(int fd, const char* path, uint32 page, uint8* buffer, co
 	return true;
 }
 
+void key_file_read_slot(int fd, const char* path, uint32 slot, KeySlot* out)
+{
+	const off_t at = static_cast<off_t>(slot / kSlotsPerPage) * BLCKSZ + kSlotOffset + slot % kSlotsPerPage * kSlotSize;
+	for (;;) {
+		const uint32 writes = key_index_file_writes();
+		if (writes % 2 != 0) { // a page of some file is just being written
+			pg_usleep(20);
+			continue;
+		}
+		errno = 0;
+		const ssize_t got = pg_pread(fd, reinterpret_cast<char*>(out), kSlotSize, at);
+		if (key_index_file_writes() != writes)
+			continue;
+		if (got == static_cast<ssize_t>(kSlotSize))
+			return;
+		if (got >= 0)
+			errno = EIO; // the file is shorter than it was
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read a key record of \"%s\": %m", path)));
+	}
+}
+
 bool key_file_write_page(int fd, uint32 page, uint8* buffer) noexcept
 {
 	reinterpret_cast<PageHeader>(buffer)->pd_checksum = page_checksum(buffer, page);
 	if (crash_point("keymap.write_page"))
 		return false;
+	key_index_file_write(true);
 	errno = 0;
 	const ssize_t put = pg_pwrite(fd, buffer, BLCKSZ, static_cast<off_t>(page) * BLCKSZ);
+	key_index_file_write(false);
 	if (put >= 0 && put != BLCKSZ)
 		errno = ENOSPC;
 	return put == BLCKSZ;
@@ -157,7 +181,7 @@ void key_file_grow(int fd, const char* path, uint32 pages, uint32 more, const ui
 	bool ok = true;
 	for (uint32 i = 0; ok && i < more; ++i)
 		ok = !crash_point("keymap.grow") && key_file_write_page(fd, pages + i, buffer);
-	ok = ok && pg_fsync(fd) == 0;
+	ok = ok && (pages > 0 || pg_fsync(fd) == 0);
 	if (!ok) {
 		const int saved = errno;
 		if (ftruncate(fd, static_cast<off_t>(pages) * BLCKSZ) != 0)

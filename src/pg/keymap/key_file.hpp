@@ -26,10 +26,13 @@ uint32 key_file_pages(int fd, const char* path); // whole pages; ERROR when it c
 // Reads one page and checks header and magic. A page of zeroes (a crash while the file grew) counts as empty and is
 // initialised in memory with `file_id`. ERROR (or `elevel`, then false) names the file and the page.
 bool key_file_read_page(int fd, const char* path, uint32 page, uint8* buffer, const uint8 file_id[16], int elevel);
-// Sets checksum, writes. False with errno. Allowed in a critical section.
+// Reads one slot, whole: not half of one that is being written. ERROR on failure. Needs no lock.
+void key_file_read_slot(int fd, const char* path, uint32 slot, KeySlot* out);
+// Sets checksum, writes; readers of single slots are told (key_index.hpp). False with errno. Allowed in a critical section.
 bool key_file_write_page(int fd, uint32 page, uint8* buffer) noexcept;
-// Appends empty pages and makes them durable (the directory too when the file is new). On failure (disk full) the file is cut back
-// to `pages` and an ERROR raised: nothing is changed.
+// Appends empty pages. A file that had none is made durable, its directory entry too; one that grows is the next checkpoint's to make durable, like
+// what is then written into it: a crash before it leaves the file shorter, or pages of zeroes. On failure (disk full) the file is cut back to
+// `pages` and an ERROR raised: nothing is changed.
 void key_file_grow(int fd, const char* path, uint32 pages, uint32 more, const uint8 file_id[16]);
 
 // Calls visit for every database that has a key file.

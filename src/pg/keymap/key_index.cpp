@@ -23,6 +23,7 @@ static_assert(sizeof(Entry) == 16);
 
 struct Shared {
 	pg_atomic_uint32 epochs[kEpochs];
+	pg_atomic_uint32 file_writes; // odd: one runs
 	DatabaseKeys databases[kMaxIndexedDatabases];
 	int database_hint; // where the last one was found
 	int next_victim;
@@ -106,6 +107,7 @@ void key_index_init(void* memory)
 	memset(memory, 0, key_index_shmem_size());
 	for (pg_atomic_uint32& epoch : shared->epochs)
 		pg_atomic_init_u32(&epoch, 1);
+	pg_atomic_init_u32(&shared->file_writes, 0);
 	shared->mask = capacity() - 1;
 	shared->limit = capacity() / 4 * 3;
 }
@@ -193,6 +195,19 @@ inline pg_atomic_uint32* epoch_of(Oid rel_node) noexcept
 
 void key_index_bump_epoch(Oid rel_node) noexcept { pg_atomic_fetch_add_u32(epoch_of(rel_node), 1); }
 uint32 key_index_epoch(Oid rel_node) noexcept { return pg_atomic_read_u32(epoch_of(rel_node)); }
+
+void key_index_file_write(bool begins) noexcept
+{
+	Assert((pg_atomic_read_u32(&shared->file_writes) % 2 == 0) == begins);
+	(void)begins;
+	 pg_atomic_fetch_add_u32(&shared->file_writes, 1); // a full barrier
+}
+
+uint32 key_index_file_writes() noexcept
+{
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&shared->file_writes);
+}
 
 KeyIndexUse key_index_use() noexcept
 {

@@ -44,6 +44,11 @@ void key_index_remove_locked(const SlotKey& key) noexcept;
 void key_index_bump_epoch(Oid rel_node) noexcept;
 uint32 key_index_epoch(Oid rel_node) noexcept;
 
+// A page of some key file is being written (Lock::keymap_writer is held). A slot read without a lock while it was may be half old, half new:
+// the reader compares the counter before and after, and waits while it is odd.
+void key_index_file_write(bool begins) noexcept;
+uint32 key_index_file_writes() noexcept;
+
 struct KeyIndexUse {
 	uint64 entries, capacity;
 	int databases, overflowed;

@@ -3,6 +3,7 @@
 #include "../shmem.hpp"
 #include "key_file_ids.hpp"
 #include "keymap_store.hpp"
+#include "transition.hpp"
 
 extern "C" {
 #include "access/xlog.h"
@@ -60,15 +61,9 @@ Lookup keymap_find(const RelFileNode& node, KeySlot* slot)
 			key_file_close(fd);
 			return Lookup::absent;
 		}
-		const off_t at = static_cast<off_t>(number / kSlotsPerPage) * BLCKSZ + kSlotOffset + number % kSlotsPerPage * kSlotSize;
-		const ssize_t got = pg_pread(fd, reinterpret_cast<char*>(slot), kSlotSize, at);
-		const int saved = errno;
+		key_file_read_slot(fd, path, number, slot);
 		key_file_close(fd);
-		if (got != static_cast<ssize_t>(kSlotSize)) {
-			errno = saved;
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read a key record of \"%s\": %m", path)));
-		}
-		if (slot->state != SlotState::free && slot->rel_node == key.rel_node && slot->tablespace == key.tablespace)
+		if (slot_is_for(*slot, key))
 			return Lookup::found;
 	}
 	return Lookup::absent;
@@ -88,6 +83,7 @@ void keymap_tombstone(const RelFileNode& node, bool redo) noexcept
 		if (number != kNoSlot)
 			keymap_bury(database, key, number, redo ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr(), redo);
 	}
+	transition_forget(node);
 	LWLockRelease(seal_lock(Lock::keymap_writer));
 }
 
@@ -116,6 +112,7 @@ void keymap_recovery_ended()
 void keymap_unload_database(Oid database)
 {
 	LWLockAcquire(seal_lock(Lock::keymap_writer), LW_EXCLUSIVE);
+	transition_forget_database(database);
 	LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
 	key_index_forget_database_locked(database);
 	LWLockRelease(seal_lock(Lock::keymap));

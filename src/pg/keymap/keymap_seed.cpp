@@ -100,7 +100,8 @@ void keymap_seed(const RelFileNode& node, const KeySlot& slot, bool old, uint8 s
 		const uint8 size = old ? slot.old_wrapped_size : slot.wrapped_size;
 		if (!get_or_wait([&] { return vault_get_dek(slot.keyring_id, wrapped, size, seed); },
 		                 [](const KeySlot& s) {
-			                 agent_want_dek(s.keyring_id, s.wrapped, s.wrapped_size, s.keyring_version);
+			                 if (s.wrapped_size > 0)
+				                 agent_want_dek(s.keyring_id, s.wrapped, s.wrapped_size, s.keyring_version);
 			                 if (s.old_wrapped_size > 0)
 				                 agent_want_dek(s.keyring_id, s.old_wrapped, s.old_wrapped_size, s.keyring_version);
 		                 },

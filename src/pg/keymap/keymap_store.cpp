@@ -12,40 +12,47 @@ extern "C" {
 }
 
 #include <cstring>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace seal::pg {
 
 namespace {
 
 constexpr uint8 kNoFileId[16] = {};
-alignas(8) uint8 place_page[kPageSize];
 alignas(8) uint8 scan_page[kPageSize];
 
-bool slot_is_for(const KeySlot& slot, const SlotKey& key) noexcept
-{
-	return slot.state != SlotState::free && slot.rel_node == key.rel_node && slot.tablespace == key.tablespace;
-}
+} // namespace
 
-void forget_database(Oid database) noexcept
+void keymap_forget_database(Oid database) noexcept
 {
 	LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
 	key_index_forget_database_locked(database);
 	LWLockRelease(seal_lock(Lock::keymap));
 }
 
+namespace {
+
+// For a file that has only been read: what it holds may be in the operating system's memory alone.
+bool make_durable(const char* path)
+{
+	const int fd = key_file_open(path, true, false);
+	const bool ok = fd >= 0 && pg_fsync(fd) == 0;
+	if (!ok)
+		ereport(LOG, (errcode_for_file_access(), errmsg("could not fsync key file \"%s\": %m", path)));
+	if (fd >= 0)
+		key_file_close(fd);
+	return ok;
+}
+
 // Exchanged, missing or rolled-back key files. Asked outside recovery only: in it, file and record may come
 // from different moments of a backup.
 bool identity_holds(const DatabaseKeys& database, const char* path, int elevel)
 {
-	KeyFileIdentity known = key_file_identity(database.database);
+	const KeyFileIdentity known = key_file_identity(database.database);
 	if (known.known == 0) {
-		if (database.pages > 0) {
-			known.known = 1;
-			memcpy(known.file_id, database.file_id, sizeof known.file_id);
-			known.max_version = database.max_version;
-			known.default_tablespace = database.default_tablespace;
-			key_file_remember(known);
-		}
+		if (database.pages > 0 && make_durable(path))
+			keymap_remember(database, database.max_version);
 		return true;
 	}
 	const char* wrong = nullptr;
@@ -55,14 +62,32 @@ bool identity_holds(const DatabaseKeys& database, const char* path, int elevel)
 		wrong = "belongs to another database";
 	else if (database.max_version < known.max_version)
 		wrong = "is older than one this server has already used";
-	if (!wrong)
+	if (!wrong) {
+		keymap_remember_file(database); // it may have moved
 		return true;
+	}
 	ereport(elevel, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("key file \"%s\" %s", path, wrong),
 	                 errdetail("The file was exchanged, removed or put back from an older copy."),
 	                 errhint("Put the newest key file of database %u back in its place. If there is none newer, stop the server and remove the "
 	                         "file \"pg_seal/keyfiles\": the server then accepts the key files it finds.",
 	                         database.database)));
 	return false;
+}
+
+// A crash while the file grew can leave half a page at its end, which stock tools refuse. The rest of it is filled with zeroes: what was in it came
+// after the last checkpoint, and redo brings it again. Under Lock::keymap_writer.
+void mend_length(const char* path)
+{
+	struct stat st;
+	if (stat(path, &st) != 0 || st.st_size % BLCKSZ == 0)
+		return;
+	const int fd = key_file_open(path, true, false);
+	if (fd < 0 || ftruncate(fd, st.st_size / BLCKSZ * BLCKSZ + BLCKSZ) != 0 || pg_fsync(fd) != 0)
+		ereport(LOG, (errcode_for_file_access(), errmsg("could not write key file \"%s\": %m", path)));
+	else
+		ereport(LOG, (errmsg("the last page of key file \"%s\" was cut short", path), errdetail("A crash may have kept it from being written.")));
+	if (fd >= 0)
+		key_file_close(fd);
 }
 
 // A crash can tear a page between sectors: every record is whole, but the checksum, for which stock tools look, may be the other
@@ -137,7 +162,7 @@ bool keymap_load(Oid oid, Oid tablespace_hint, bool writer_held, int elevel, Dat
 	}
 
 	if (misplaced || unverified)
-		forget_database(oid);
+		keymap_forget_database(oid);
 
 	DatabaseKeys database = {};
 	database.database = oid;
@@ -149,6 +174,7 @@ bool keymap_load(Oid oid, Oid tablespace_hint, bool writer_held, int elevel, Dat
 
 	char path[MAXPGPATH];
 	key_file_path(oid, database.default_tablespace, path);
+	mend_length(path);
 	const int fd = key_file_open(path, false, false);
 	if (fd < 0 && errno != ENOENT) {
 		ereport(elevel, (errcode_for_file_access(), errmsg("could not open key file \"%s\": %m", path)));
@@ -196,88 +222,6 @@ uint32 keymap_locate(const DatabaseKeys& database, const SlotKey& key, int fd, c
 	return result;
 }
 
-namespace {
-
-uint32 find_free_slot(const DatabaseKeys& database, int fd, const char* path)
-{
-	for (uint32 slot = database.free_hint; slot < database.pages * kSlotsPerPage;) {
-		const uint32 page = slot / kSlotsPerPage;
-		key_file_read_page(fd, path, page, place_page, database.file_id, ERROR);
-		for (; slot / kSlotsPerPage == page; ++slot)
-			if (key_page_slot(place_page, slot % kSlotsPerPage)->state == SlotState::free)
-				return slot;
-	}
-	return database.pages * kSlotsPerPage;
-}
-
-void remember_shape(const DatabaseKeys& database) noexcept
-{
-	LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
-	if (DatabaseKeys* entry = key_index_database_locked(database.database)) {
-		entry->pages = database.pages;
-		entry->free_hint = database.free_hint;
-		memcpy(entry->file_id, database.file_id, sizeof entry->file_id);
-	}
-	LWLockRelease(seal_lock(Lock::keymap));
-}
-
-} // namespace
-
-SlotPlace keymap_place_slot(DatabaseKeys* database, const SlotKey& key)
-{
-	SlotPlace place;
-	key_file_path(database->database, database->default_tablespace, place.path);
-	place.page = place_page;
-	place.fd = key_file_open(place.path, true, true);
-	if (place.fd < 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open key file \"%s\": %m", place.path)));
-
-	// The index may have been read from a file that was still being copied: never grow, cut or place by a size that is not the file's.
-	if (key_file_pages(place.fd, place.path) != database->pages) {
-		forget_database(database->database);
-		DatabaseKeys again;
-		if (!keymap_load(database->database, database->default_tablespace, true, ERROR, &again) ||
-		    key_file_pages(place.fd, place.path) != again.pages)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("key file \"%s\" changes under the server", place.path)));
-		*database = again;
-	}
-	place.slot = keymap_locate(*database, key, place.fd, place.path);
-	if (place.slot != kNoSlot) {
-		key_file_read_page(place.fd, place.path, place.page_number(), place.page, database->file_id, ERROR);
-		if (!slot_is_for(*place.target(), key)) { // a stale index entry: that slot is another relation's, or free
-			LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
-			key_index_remove_locked(key);
-			LWLockRelease(seal_lock(Lock::keymap));
-			place.slot = kNoSlot;
-		}
-	}
-	if (place.slot == kNoSlot) {
-		if (database->pages == 0 && !pg_strong_random(database->file_id, sizeof database->file_id))
-			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes")));
-		place.slot = find_free_slot(*database, place.fd, place.path);
-		if (place.page_number() >= database->pages) {
-			const uint32 more = Min(Max(database->pages / 8, 1u), 32u);
-			key_file_grow(place.fd, place.path, database->pages, more, database->file_id);
-			database->pages += more;
-		}
-		database->free_hint = place.slot; // still free until it is written
-		remember_shape(*database);
-	}
-	key_file_read_page(place.fd, place.path, place.page_number(), place.page, database->file_id, ERROR);
-	if (place.target()->state != SlotState::free && !slot_is_for(*place.target(), key))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("slot %u of key file \"%s\" is taken", place.slot, place.path)));
-	return place;
-}
-
-void keymap_write_crit(const SlotPlace& place, XLogRecPtr lsn)
-{
-	PageSetLSN(reinterpret_cast<Page>(place.page), lsn);
-	if (!key_file_write_page(place.fd, place.page_number(), place.page))
-		ereport(PANIC, (errcode_for_file_access(), errmsg("could not write key file \"%s\": %m", place.path)));
-	if (crash_point("keymap.before_fsync") || pg_fsync(place.fd) != 0)
-		ereport(PANIC, (errcode_for_file_access(), errmsg("could not fsync key file \"%s\": %m", place.path)));
-}
-
 void keymap_remember(const DatabaseKeys& database, uint64 max_version) noexcept
 {
 	KeyFileIdentity identity = {};
@@ -289,19 +233,12 @@ void keymap_remember(const DatabaseKeys& database, uint64 max_version) noexcept
 	key_file_remember(identity);
 }
 
-void keymap_publish(const DatabaseKeys& database, const SlotKey& key, const SlotPlace& place) noexcept
+void keymap_remember_file(const DatabaseKeys& database)
 {
-	LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
-	DatabaseKeys* entry = key_index_database_locked(database.database);
-	if (entry) {
-		if (!key_index_put_locked(key, place.slot))
-			entry->overflow = true;
-		entry->max_version = Max(entry->max_version, place.target()->version);
-		if (entry->free_hint == place.slot)
-			entry->free_hint = place.slot + 1;
-	}
-	LWLockRelease(seal_lock(Lock::keymap));
-	key_index_bump_epoch(key.rel_node);
+	const KeyFileIdentity known = key_file_identity(database.database);
+	const bool same = known.known != 0 && memcmp(known.file_id, database.file_id, sizeof known.file_id) == 0;
+	if (!same || known.default_tablespace != database.default_tablespace)
+		keymap_remember(database, same ? known.max_version : 0);
 }
 
 } // namespace seal::pg

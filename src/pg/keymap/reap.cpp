@@ -108,7 +108,7 @@ int reap_page(const Pass& pass, DatabaseKeys& database, int fd, const char* path
 		// belongs to a live relation: the mark was wrong (altered, or set while the tablespace was away), or redo made the file again.
 		if (!file_gone(database, *slot)) {
 			slot->dropped_lsn = 0;
-			slot->dropped_at = 0;
+			slot->dropped_at = slot->state == SlotState::finished ? pass.now : 0; // the old key's time begins anew
 			++buried;
 			continue;
 		}
@@ -182,7 +182,7 @@ void count_keyring(Oid database, Oid default_tablespace, void* arg)
 		key_file_read_page(fd, path, number, page, no_id, ERROR);
 		for (std::size_t i = 0; i < kSlotsPerPage; ++i) {
 			const KeySlot* slot = key_page_slot(page, i);
-			if (slot->state != SlotState::free && slot->keyring_id == use->keyring_id && slot->form.cipher != CipherId::none)
+			if (slot->state != SlotState::free && slot->keyring_id == use->keyring_id && slot_cipher(*slot) != CipherId::none)
 				++(slot->dropped_lsn == 0 ? use->live : use->buried);
 		}
 	}

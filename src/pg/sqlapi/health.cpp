@@ -7,6 +7,8 @@
 #include "../guard.hpp"
 #include "../guc.hpp"
 #include "../keymap/key_index.hpp"
+#include "../operations/operation_board.hpp"
+#include "../operations/operation_record.hpp"
 #include "../registry/registry_store.hpp"
 #include "../storage/seam.hpp"
 #include "../vault/vault.hpp"
@@ -177,6 +179,51 @@ void check_settings(Checks& checks)
 		           "Enable them with pg_checksums --enable while the server is stopped.");
 }
 
+void check_launcher(Checks& checks)
+{
+	if (RecoveryInProgress())
+		checks.add("operations worker", Verdict::info, "runs on the primary server only");
+	else if (operation_launcher_runs())
+		checks.add("operations worker", Verdict::ok, "running");
+	else
+		checks.add("operations worker", Verdict::error, "not running: no operation begins", kNoLauncherHint);
+}
+
+// Those that have not ended, and tablespaces whose last operation did not do what it was to do.
+void check_operations(Checks& checks, const Registry& registry)
+{
+	std::map<std::uint32_t, OperationDef> last;
+	for (const OperationDef& def : registry.operations()) {
+		last[def.tablespace] = def;
+		if (!def.finished())
+			checks.add("operation " + std::to_string(def.id), def.state == "paused" ? Verdict::warning : Verdict::info,
+			           def.kind + " tablespace \"" + def.target + "\": " + def.state + (def.detail.empty() ? "" : ", " + def.detail),
+			           def.state == "paused" ? "seal.resume_operation(" + std::to_string(def.id) + ") lets it go on." : "");
+	}
+	for (const TablespacePolicy& policy : registry.tablespaces()) { // a dropped one has none
+		const auto found = last.find(policy.tablespace);
+		if (found == last.end() || (found->second.state != "failed" && found->second.state != "cancelled"))
+			continue;
+		const OperationDef& def = found->second;
+		checks.add("tablespace " + def.target, Verdict::warning,
+		           "the last operation (" + def.kind + ", number " + std::to_string(def.id) + ") " +
+		               (def.state == "failed" ? "failed: " : "was cancelled: ") + def.detail,
+		           "Relations may be left as they were: seal.relations tells. Repeat the call to go on with what is left.");
+	}
+}
+
+void check_requirement(Checks& checks)
+{
+	if (guc_require_encryption == require_on)
+		checks.add("require_encryption", Verdict::ok, "on: nothing is created in clear" +
+		                                                  (guc_plain_tablespaces[0] ? std::string(", except in ") + utf8_from_server(guc_plain_tablespaces) : ""));
+	else
+		checks.add("require_encryption", Verdict::info,
+		           guc_require_encryption == require_warn ? "warn: relations may be created in clear, with a warning"
+		                                                  : "off: relations may be created in clear in tablespaces that are not sealed",
+		           "Set pg_seal.require_encryption = on when everything is to be sealed.");
+}
+
 void health_rows(Rows& rows)
 {
 	Checks checks(rows);
@@ -187,6 +234,9 @@ void health_rows(Rows& rows)
 	check_keyrings(checks, registry);
 	check_memory(checks);
 	check_key_files(checks);
+	check_launcher(checks);
+	check_operations(checks, registry);
+	check_requirement(checks);
 	check_settings(checks);
 }
 

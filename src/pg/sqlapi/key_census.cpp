@@ -42,14 +42,14 @@ struct Groups {
 
 bool alike(const DekGroup& group, const KeySlot& slot)
 {
-	return group.keyring_id == slot.keyring_id && group.wrapped_by == slot.keyring_version && group.cipher == slot.form.cipher &&
+	return group.keyring_id == slot.keyring_id && group.wrapped_by == slot.keyring_version && group.cipher == slot_cipher(slot) &&
 	       group.mechanism == slot.mechanism;
 }
 
 void count_slot(const KeySlot& slot, void* arg)
 {
 	auto* all = static_cast<Groups*>(arg);
-	if (slot.form.cipher == CipherId::none)
+	if (slot_cipher(slot) == CipherId::none)
 		return;
 	int at = all->last;
 	if (at >= all->count || !alike(all->groups[at], slot))
@@ -60,7 +60,7 @@ void count_slot(const KeySlot& slot, void* arg)
 			all->room *= 2;
 			all->groups = static_cast<DekGroup*>(repalloc(all->groups, sizeof(DekGroup) * static_cast<Size>(all->room)));
 		}
-		all->groups[all->count++] = {slot.keyring_id, slot.keyring_version, slot.form.cipher, slot.mechanism,
+		all->groups[all->count++] = {slot.keyring_id, slot.keyring_version, slot_cipher(slot), slot.mechanism,
 		                             slot.created_at, slot.created_at,      0};
 	}
 	all->last = at;

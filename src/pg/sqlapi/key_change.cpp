@@ -14,15 +14,20 @@ namespace {
 constexpr uint32 kChangeLockObject = 0x5EA1;
 } // namespace
 
-KeyChange::KeyChange(const char* function)
+void refuse_where_nothing_changes(const char* function)
 {
-	SET_LOCKTAG_OBJECT(tag_, InvalidOid, ExtensionRelationId, kChangeLockObject, 0);
 	pg_call([&] {
 		PreventCommandDuringRecovery(function);
 		PreventCommandIfReadOnly(function);
 		PreventCommandIfParallelMode(function);
-		LockAcquire(&tag_, ExclusiveLock, false, false);
 	});
+}
+
+KeyChange::KeyChange(const char* function)
+{
+	refuse_where_nothing_changes(function);
+	SET_LOCKTAG_OBJECT(tag_, InvalidOid, ExtensionRelationId, kChangeLockObject, 0);
+	pg_call([&] { LockAcquire(&tag_, ExclusiveLock, false, false); });
 }
 
 KeyChange::~KeyChange() { LockRelease(&tag_, ExclusiveLock, false); }

@@ -23,10 +23,12 @@ extern "C" {
 
 namespace seal::pg {
 
+// Refuses (PgError) in recovery, in a read-only transaction and in a parallel worker; `function` is named in the message.
+void refuse_where_nothing_changes(const char* function);
+
 class KeyChange {
 public:
-	// Refuses (PgError) in recovery, in a read-only transaction and in a parallel worker; `function` is named in the message.
-	explicit KeyChange(const char* function);
+	explicit KeyChange(const char* function); // refuse_where_nothing_changes() first
 	KeyChange(const KeyChange&) = delete;
 	KeyChange& operator=(const KeyChange&) = delete;
 	~KeyChange();

@@ -5,9 +5,11 @@
 #include "../guard.hpp"
 #include "../registry/registry_store.hpp"
 #include "key_wrapping.hpp"
-#include "relation_storage.hpp"
+#include "../relations/relation_storage.hpp"
 #include "sql_args.hpp"
 #include "sql_entry.hpp"
+
+#include "seal/relation_state.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -21,17 +23,12 @@ namespace seal::pg {
 
 namespace {
 
-const char* state_name(const RelationStorage& storage, bool has_key, const KeySlot& slot, const PageCounts& pages)
+// Of a temporary relation of this session the record is made up: its key lies in memory alone.
+const char* state_name(const RelationStorage& storage, const KeySlot& slot, const PageCounts& pages)
 {
 	if (storage.other_session)
 		return "temporary of another session";
-	if (!has_key)
-		return pages.sealed > 0 ? "key missing" : "plain";
-	if (slot.state == SlotState::transition)
-		return "in transition";
-	if (pages.plain > 0)
-		return "partly plain";
-	return slot.state == SlotState::finished ? "sealed, old key retained" : "sealed";
+	return relation_state_name(slot.state, slot.form, slot.old_form, pages.sealed > 0, pages.plain > 0);
 }
 
 TimestampTz from_unix_seconds(uint32 seconds)
@@ -63,7 +60,7 @@ Datum relation_row(FunctionCallInfo fcinfo, const RelationStorage& storage)
 		set(plain, Int64GetDatum(pages.plain));
 		set(zero, Int64GetDatum(pages.zero));
 	}
-	set(state, CStringGetTextDatum(state_name(storage, has_key, slot, pages)));
+	set(state, CStringGetTextDatum(state_name(storage, slot, pages)));
 	if (has_key) {
 		set(generation, Int32GetDatum(slot.form.generation));
 		set(cipher, CStringGetTextDatum(cipher_name(slot.form.cipher)));

@@ -74,6 +74,12 @@ bool bool_arg(FunctionCallInfo fcinfo, int index, const char* argument)
 	return DatumGetBool(fcinfo->args[index].value);
 }
 
+std::int64_t bigint_arg(FunctionCallInfo fcinfo, int index, const char* argument)
+{
+	need(fcinfo, index, argument);
+	return DatumGetInt64(fcinfo->args[index].value);
+}
+
 const char* catalog_name_arg(FunctionCallInfo fcinfo, int index, const char* argument)
 {
 	need(fcinfo, index, argument);

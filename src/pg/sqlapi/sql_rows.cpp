@@ -93,6 +93,16 @@ Rows& Rows::time(std::int64_t unix_microseconds)
 	return *this;
 }
 
+Rows& Rows::interval(std::int64_t microseconds)
+{
+	add(pg_call([&] {
+		auto* value = static_cast<Interval*>(palloc0(sizeof(Interval)));
+		value->time = microseconds;
+		return IntervalPGetDatum(value);
+	}));
+	return *this;
+}
+
 void Rows::end()
 {
 	if (filled_ != set_->setDesc->natts)

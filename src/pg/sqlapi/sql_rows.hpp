@@ -32,6 +32,7 @@ public:
 	Rows& real(double value);
 	Rows& flag(bool value);
 	Rows& time(std::int64_t unix_microseconds);    // timestamptz; 0 is NULL
+	Rows& interval(std::int64_t microseconds);     // type interval
 	void end();                                    // stores the row
 
 private:

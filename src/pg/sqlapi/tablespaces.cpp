@@ -1,22 +1,22 @@
-// seal.encrypt_tablespace and decrypt_tablespace: the policy for what is created in, or moved into, a tablespace from now on.
-//
-// What lies there already stays as it is, and the caller is told how much that is in the current database and how to move it. The
-// call returns the number of the operation; nothing goes on after it, so waiting takes no time.
+// seal.encrypt_tablespace and decrypt_tablespace: the policy for what is created in, or moved into, a tablespace from now on, and the operation
+// that converts what lies there already (operations/). The call returns the number of the operation, at once or when it has ended.
 #include "../audit/audit_event.hpp"
 #include "../guc.hpp"
+#include "../operations/operation_record.hpp"
+#include "../operations/tablespace_files.hpp"
 #include "key_change.hpp"
 #include "key_wrapping.hpp"
-#include "relation_storage.hpp"
+#include "operation_wait.hpp"
 #include "sql_args.hpp"
 #include "sql_entry.hpp"
 #include "sql_text.hpp"
 
 extern "C" {
 #include "access/xact.h"
-#include "catalog/pg_tablespace_d.h"
-#include "commands/dbcommands.h"
 #include "commands/tablespace.h"
 }
+
+#include <functional>
 
 namespace seal::pg {
 
@@ -33,11 +33,7 @@ void refuse_waiting_in_block(bool wait, const char* function)
 
 Oid tablespace_of(const char* name)
 {
-	const Oid tablespace = pg_call([&] { return get_tablespace_oid(name, false); });
-	if (tablespace == GLOBALTABLESPACE_OID)
-		fail(ERRCODE_FEATURE_NOT_SUPPORTED, "tablespace \"pg_global\" cannot be sealed by this version",
-		     "It holds the shared catalogs, which are never created anew: sealing them needs the conversion of existing relations.");
-	return tablespace;
+	return pg_call([&] { return get_tablespace_oid(name, false); });
 }
 
 CipherId chosen_cipher()
@@ -53,58 +49,45 @@ std::optional<TablespacePolicy> find_policy(const Registry& registry, Oid tables
 	return std::nullopt;
 }
 
-struct Population {
-	int64 with_key, without_key, catalogs_without_key;
-};
-
-// Other sessions' temporary relations end with their session: not counted.
-void count_relations(Oid tablespace, Population* out)
+// An operation in the other direction would undo what this one does, and one in the same direction does it already.
+void refuse_beside_unfinished(const Registry& registry, Oid tablespace)
 {
-	RelationStorage* relations;
-	const int count = relations_in_tablespace(tablespace, &relations);
-	memset(out, 0, sizeof *out);
-	for (int i = 0; i < count; i++) {
-		KeySlot slot;
-		if (relations[i].other_session)
-			continue;
-		if (relation_has_key(relations[i], &slot))
-			out->with_key++;
-		else if (relations[i].catalog)
-			out->catalogs_without_key++;
-		else
-			out->without_key++;
-		CHECK_FOR_INTERRUPTS();
+	for (const OperationDef& def : unfinished_operations(registry, tablespace)) {
+		const std::string id = std::to_string(def.id);
+		fail(ERRCODE_OBJECT_IN_USE,
+		     "operation " + id + " is to " + def.kind + " tablespace \"" + def.target + "\", and has not ended (" + def.state + ")",
+		     ("Wait until it has ended (seal.operations shows how far it is), or end it with seal.cancel_operation(" + id + ").").c_str());
 	}
-	pfree(relations);
 }
 
-std::string here()
+// The policy names the operation, and is registered first: should this process end in between, the launcher registers the operation.
+OperationDef set_policy(TablespacePolicy policy, const std::string& name, const std::function<void(const Registry&, TablespacePolicy&)>& complete)
 {
-	const char* database = pg_call([] { return static_cast<const char*>(get_database_name(MyDatabaseId)); });
-	return " of database \"" + (database ? utf8_from_server(database) : "?") + "\" in tablespace \"";
+	policy.since = now_microseconds();
+	policy.set_by = current_role();
+	OperationDef def = operation_for_policy(policy, name); // counts pages: may fail, and takes its time
+	policy.operation = next_operation_id();
+	change_registry([&](const Registry& now) {
+		complete(now, policy);
+		return now.put(policy);
+	});
+	def.id = policy.operation;
+	def.keyring_id = policy.keyring_id;
+	def.cipher = policy.cipher;
+	def.requested_by = policy.set_by;
+	operation_create(def);
+	return def;
 }
 
-void tell_what_stays_plain(Oid tablespace, const std::string& name)
+void tell_what_begins(const char* doing, const std::string& name, std::uint64_t pages)
 {
-	Population found;
-	pg_call([&] { count_relations(tablespace, &found); });
-	if (found.without_key > 0)
-		notify(NOTICE, std::to_string(found.without_key) + " existing relations" + here() + name + "\" stay plain",
-		       "Rewrite them in place with VACUUM FULL or REINDEX, or move them with ALTER TABLE ... SET TABLESPACE; "
-		       "seal.relations lists them. Other databases that use the tablespace are not counted.");
-	if (found.catalogs_without_key > 0)
-		notify(NOTICE, std::to_string(found.catalogs_without_key) + " system catalog relations" + here() + name + "\" stay plain",
-		       "A database created in a sealed tablespace has sealed catalogs.");
-}
-
-void tell_what_stays_sealed(Oid tablespace, const std::string& name)
-{
-	Population found;
-	pg_call([&] { count_relations(tablespace, &found); });
-	if (found.with_key > 0)
-		notify(NOTICE, std::to_string(found.with_key) + " existing relations" + here() + name + "\" stay sealed",
-		       "Rewrite them in place with VACUUM FULL or REINDEX, or move them with ALTER TABLE ... SET TABLESPACE; "
-		       "seal.relations lists them. Other databases that use the tablespace are not counted.");
+	if (pages == 0)
+		notify(NOTICE, std::string("nothing in tablespace \"") + name + "\" needs " + doing);
+	else
+		notify(NOTICE,
+		       std::string(doing) + " " + std::to_string(pages) + " pages (" + size_text(pages * BLCKSZ) + ") of tablespace \"" + name +
+		           "\" in place, which writes about " + size_text(pages * kWalPerPage) + " of WAL",
+		       "The pages pass through WAL, its archive and its receivers as they are in memory, in clear. seal.operations shows the progress.");
 }
 
 bool first_policy(const Registry& registry, std::uint32_t keyring_id)
@@ -119,70 +102,69 @@ std::uint64_t encrypt_tablespace(const char* catalog_name, const std::string& ke
 {
 	const std::string name = utf8_from_server(catalog_name);
 	AuditEvent event("tablespace.encrypt", name);
-	Oid tablespace = InvalidOid;
-	std::uint64_t operation = 0;
+	OperationDef operation;
 	std::string warn_of_loss;
 	audited(event, [&] {
 		event.detail.text("keyring", keyring_name);
 		refuse_waiting_in_block(wait, "seal.encrypt_tablespace");
-		tablespace = tablespace_of(catalog_name);
-		const KeyChange change("seal.encrypt_tablespace()");
-		need_keyring(registry_read(), keyring_name);
-		operation = next_operation_id();
 		TablespacePolicy policy;
-		policy.tablespace = tablespace;
+		policy.tablespace = tablespace_of(catalog_name);
 		policy.sealed = true;
 		policy.cipher = chosen_cipher();
-		policy.since = now_microseconds();
-		policy.set_by = current_role();
-		event.detail.number("operation", static_cast<std::int64_t>(operation)).number("tablespace_oid", tablespace);
-		event.detail.text("cipher", cipher_name(policy.cipher));
-		change_registry([&](const Registry& now) {
+		const KeyChange change("seal.encrypt_tablespace()");
+		{
+			const Registry registry = registry_read();
+			need_keyring(registry, keyring_name);
+			refuse_beside_unfinished(registry, policy.tablespace);
+		}
+		event.detail.number("tablespace_oid", policy.tablespace).text("cipher", cipher_name(policy.cipher));
+		operation = set_policy(policy, name, [&](const Registry& now, TablespacePolicy& newest) {
 			const KeyringDef keyring = need_keyring(now, keyring_name);
-			policy.keyring_id = keyring.id;
+			newest.keyring_id = keyring.id;
 			if (first_policy(now, keyring.id))
 				warn_of_loss = keyring.provider();
-			return now.put(policy);
 		});
+		event.detail.number("operation", static_cast<std::int64_t>(operation.id));
 	});
 	if (!warn_of_loss.empty())
 		notify(NOTICE, "without the KEK of keyring \"" + keyring_name + "\" in provider \"" + warn_of_loss +
 		                   "\" nothing that it seals can be read, backups included",
 		       "Make sure that the provider's keys are backed up by its own means.");
-	tell_what_stays_plain(tablespace, name);
-	return operation;
+	tell_what_begins("sealing", name, operation.pages_total);
+	if (wait)
+		wait_for_operation(operation.id);
+	return operation.id;
 }
 
 std::uint64_t decrypt_tablespace(const char* catalog_name, bool wait)
 {
 	const std::string name = utf8_from_server(catalog_name);
 	AuditEvent event("tablespace.decrypt", name);
-	Oid tablespace = InvalidOid;
-	std::uint64_t operation = 0;
+	OperationDef operation;
 	audited(event, [&] {
 		refuse_waiting_in_block(wait, "seal.decrypt_tablespace");
-		tablespace = tablespace_of(catalog_name);
+		const Oid tablespace = tablespace_of(catalog_name);
 		const KeyChange change("seal.decrypt_tablespace()");
-		const auto need_policy = [&](const Registry& now) {
-			const std::optional<TablespacePolicy> policy = find_policy(now, tablespace);
-			if (!policy || !policy->sealed)
-				fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "tablespace \"" + name + "\" is not sealed",
-				     "seal.tablespaces lists the policies.");
-			return *policy;
-		};
-		need_policy(registry_read());
-		operation = next_operation_id();
-		event.detail.number("operation", static_cast<std::int64_t>(operation)).number("tablespace_oid", tablespace);
-		change_registry([&](const Registry& now) {
-			TablespacePolicy policy = need_policy(now);
-			policy.sealed = false;
-			policy.since = now_microseconds();
-			policy.set_by = current_role();
-			return now.put(policy);
-		});
+		TablespacePolicy policy;
+		policy.tablespace = tablespace;
+		{
+			const Registry registry = registry_read();
+			policy = find_policy(registry, tablespace).value_or(policy);
+			refuse_beside_unfinished(registry, tablespace);
+		}
+		// Not to be sealed, but not all plain: an operation that was cancelled or failed is done again.
+		if (!policy.sealed && pg_call([=] { return pages_in_tablespace(tablespace, true); }) == 0)
+			fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "tablespace \"" + name + "\" is not sealed",
+			     "seal.tablespaces lists the policies.");
+		policy.sealed = false;
+		event.detail.number("tablespace_oid", tablespace);
+		operation = set_policy(policy, name, [](const Registry&, TablespacePolicy&) {});
+		event.detail.number("operation", static_cast<std::int64_t>(operation.id));
 	});
-	tell_what_stays_sealed(tablespace, name);
-	return operation;
+	tell_what_begins("unsealing", name, operation.pages_total);
+	if (wait)
+		wait_for_operation(operation.id);
+	return operation.id;
 }
 
 } // namespace

@@ -1,10 +1,14 @@
 #include "page_seal.hpp"
 
+#include "../convert/disk_form.hpp"
 #include "../vault/vault.hpp"
 
 extern "C" {
 #include "access/xlog.h"
 #include "access/xlogutils.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
 #include "storage/bufpage.h"
 #include "storage/smgr.h"
 }
@@ -36,6 +40,14 @@ inline ForkClass fork_class(ForkNumber fork) noexcept
 
 inline XLogRecPtr page_lsn(const uint8* page) noexcept { return PageXLogRecPtrGet(header_of(page)->pd_lsn); }
 
+bool body_is_zero(const uint8* page) noexcept
+{
+	alignas(8) uint8 copy[kPageSize];
+	memcpy(copy, page, sizeof copy);
+	memset(copy, 0, kPageHeaderSize);
+	return page_is_zero(copy);
+}
+
 // A cipher refusing on a ready context is a failure of the library: nothing sensible was written.
 [[noreturn]] void raise_cipher_failure(const RelFileNodeBackend& rnode, ForkNumber fork, BlockNumber block)
 {
@@ -64,6 +76,27 @@ void refuse_plain_page(const RelFileNodeBackend& rnode, uint8* page, ForkNumber 
 	                  errhint("The file was altered outside the server, or a write was torn. Restore it from a backup.")));
 }
 
+// In recovery, a relation whose transition is finished may have plain pages on this node's disk that redo has yet to replace: on a
+// standby, or where a base backup copied the file before the key file. That ends with the first restart point behind the record.
+bool plain_page_may_remain(const CachedKey& key)
+{
+	if (key.state != SlotState::finished || key.old_form.cipher != CipherId::none || !RecoveryInProgress())
+		return false;
+	bool intact;
+	ControlFileData* control = get_controlfile(DataDir, &intact);
+	const bool passed = intact && control->checkPointCopy.redo > key.record_lsn;
+	pfree(control);
+	return !passed;
+}
+
+// A page whose first write was torn, so that sectors of it are still the zeroes of a new page: if those sectors hold nothing but
+// zeroes in the page that was being written, it is whole. Where a stock server's checksum comes out right, so does this.
+bool nothing_was_lost(PageCipher& cipher, uint8 generation, const uint8* plain, uint16 checksum, ForkNumber fork, BlockNumber block)
+{
+	alignas(8) static uint8 again[kPageSize];
+	return cipher.seal(plain, again, block, fork_class(fork), generation) && page_checksum(again, block) == checksum;
+}
+
 } // namespace
 
 bool page_looks_sealed(const uint8* page) noexcept
@@ -77,17 +110,34 @@ bool page_looks_sealed(const uint8* page) noexcept
 	       header->pd_upper <= header->pd_special && header->pd_special <= BLCKSZ;
 }
 
-bool page_seal(CachedKey& key, const uint8* plain, uint8* sealed, ForkNumber fork, BlockNumber block)
+PageForm page_form(const CachedKey& key, const uint8* plain, ForkNumber fork) noexcept
+{
+	if (!key.in_transition())
+		return PageForm::current;
+	if (key.state == SlotState::announced)
+		return PageForm::old;
+	if (page_lsn(plain) >= key.switch_lsn || (key.unlogged && fork != INIT_FORKNUM))
+		return PageForm::current;
+	// Maps are emptied in place without a WAL record: what lies under an empty page of theirs may be old and full.
+	return fork == MAIN_FORKNUM && page_lsn(plain) == InvalidXLogRecPtr && body_is_zero(plain) ? PageForm::current : PageForm::old;
+}
+
+bool page_seal(CachedKey& key, PageForm page_form, const uint8* plain, uint8* sealed, ForkNumber fork, BlockNumber block)
 {
 	if (page_is_zero(plain))
 		return false;
-	if (unlikely(key.kind == CachedKey::missing)) {
+	if (unlikely(key.kind == CachedKey::missing || key.kind == CachedKey::throwaway)) {
 		if (!RecoveryInProgress())
 			raise_missing_key(key.rnode, fork, block);
-		key_cache_take_throwaway(&key);
+		// The relation may be one whose transition from plain to sealed comes later in the WAL (a backup copied the key file before it began, the
+		// relation while it ran). A throwaway key is lost in a restart, so no page of it takes one that lies plain: the later record will find it.
+		if (disk_page_is_plain(key.rnode.node, fork, block))
+			return false;
+		if (key.kind == CachedKey::missing)
+			key_cache_take_throwaway(&key);
 	}
 
-	const bool old_form = key.state == SlotState::transition && page_lsn(plain) < key.switch_lsn;
+	const bool old_form = page_form == PageForm::old;
 	const KeyForm& form = old_form ? key.old_form : key.form;
 	PageCipher& cipher = old_form ? key.old_cipher : key.cipher;
 	if (form.cipher == CipherId::none)
@@ -95,6 +145,10 @@ bool page_seal(CachedKey& key, const uint8* plain, uint8* sealed, ForkNumber for
 
 	if (unlikely(!cipher.seal(plain, sealed, block, fork_class(fork), form.generation)))
 		raise_cipher_failure(key.rnode, fork, block);
+	// An initialised page with nothing in it is in no WAL record: whatever part of its first write arrives must leave a valid page. So its
+	// sectors stay the zeroes that they are, behind a sealed header; header and head unit lie in one sector.
+	if (unlikely(page_lsn(plain) == InvalidXLogRecPtr) && body_is_zero(plain))
+		memset(sealed + kSectorSize, 0, kPageSize - kSectorSize);
 	PageHeader header = header_of(sealed);
 	if (unlikely(key.kind == CachedKey::throwaway))
 		header->pd_flags = flags_seal(header->pd_flags, {CipherId::throwaway, form.generation});
@@ -108,9 +162,8 @@ void page_open(CachedKey* key, const RelFileNodeBackend& rnode, uint8* page, For
 	PageHeader header = header_of(page);
 
 	if (!flags_sealed(header->pd_flags)) {
-		const bool sealed_only =
-			key->kind == CachedKey::sealed && key->state != SlotState::transition && key->form.cipher != CipherId::none;
-		if (unlikely(sealed_only && !page_is_zero(page)))
+		const bool sealed_only = key->kind == CachedKey::sealed && !key->in_transition() && key->form.cipher != CipherId::none;
+		if (unlikely(sealed_only && !page_is_zero(page) && !plain_page_may_remain(*key)))
 			refuse_plain_page(rnode, page, fork, block);
 		else if (unlikely(key->kind == CachedKey::missing && !InRecovery && !page_is_zero(page)))
 			raise_missing_key(rnode, fork, block);
@@ -120,27 +173,28 @@ void page_open(CachedKey* key, const RelFileNodeBackend& rnode, uint8* page, For
 		return; // a damaged page: its flags alone make the server's check refuse it
 
 	const PageMark mark = flags_mark(header->pd_flags);
-	if (unlikely(mark.cipher == CipherId::throwaway && key->kind == CachedKey::missing && RecoveryInProgress()) &&
-	    vault_throwaway_exists({rnode.node.dbNode, rnode.node.spcNode, rnode.node.relNode}))
-		key_cache_take_throwaway(key); // another process made it
 	const auto is = [&](const KeyForm& form) { return form.cipher == mark.cipher && form.generation == mark.generation; };
 	PageCipher* cipher = nullptr;
 	if (key->kind == CachedKey::sealed && is(key->form))
 		cipher = &key->cipher;
 	else if (key->kind == CachedKey::sealed && key->state != SlotState::single && is(key->old_form))
 		cipher = &key->old_cipher;
-	else if (key->kind == CachedKey::throwaway && mark.cipher == CipherId::throwaway)
-		cipher = &key->cipher;
+	else if (mark.cipher == CipherId::throwaway && RecoveryInProgress())
+		cipher = key_cache_throwaway_cipher(rnode.node);
 	if (unlikely(!cipher)) {
 		if (InRecovery)
 			return; // redo: full-page images put the page right, or the server's own check stops it
 		raise_missing_key(rnode, fork, block);
 	}
 
-	const bool intact = !DataChecksumsEnabled() || header->pd_checksum == page_checksum(page, block);
+	const uint16 checksum_on_disk = header->pd_checksum;
+	bool intact = !DataChecksumsEnabled() || checksum_on_disk == page_checksum(page, block);
+	const bool torn_when_new = unlikely(!intact) && unwritten_sectors(page) != 0;
 	if (unlikely(!cipher->open(page, block, fork_class(fork))))
 		raise_cipher_failure(rnode, fork, block);
 	if (DataChecksumsEnabled()) {
+		if (unlikely(torn_when_new))
+			intact = nothing_was_lost(*cipher, mark.generation, page, checksum_on_disk, fork, block);
 		// A wrong sealed checksum becomes a wrong plain one: the server reports and counts it, and ignore_checksum_failure works.
 		const uint16 checksum = page_checksum(page, block);
 		header->pd_checksum = intact ? checksum : static_cast<uint16>(checksum + 1);

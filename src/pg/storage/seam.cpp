@@ -1,101 +1,18 @@
 #include "seam.hpp"
 
+#include "pointer_table.hpp"
 #include "server_smgr.hpp"
 #include "smgr_seal.hpp"
+#include "sync_seam.hpp"
 
-#include <cstdint>
 #include <cstring>
-#include <dlfcn.h>
-#include <link.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 namespace seal::pg {
 
 namespace {
 
 bool installed = false;
-char summary[160] = "not installed";
-
-struct Relro {
-	std::uintptr_t begin = 0, end = 0;
-};
-
-// The RELRO range of the main executable: the first object of the list, by dl_iterate_phdr(3).
-int find_relro(dl_phdr_info* info, std::size_t, void* out)
-{
-	for (int i = 0; i < info->dlpi_phnum; ++i) {
-		const ElfW(Phdr)& header = info->dlpi_phdr[i];
-		if (header.p_type == PT_GNU_RELRO) {
-			static_cast<Relro*>(out)->begin = info->dlpi_addr + header.p_vaddr;
-			static_cast<Relro*>(out)->end = info->dlpi_addr + header.p_vaddr + header.p_memsz;
-		}
-	}
-	return 1;
-}
-
-struct Search {
-	void** table = nullptr; // the last full match
-	int matches = 0;
-	void** nearest = nullptr; // most entries equal, for the message
-	int nearest_equal = 0;
-};
-
-Search search_table(const Relro& relro, const ServerSmgr& stock) noexcept
-{
-	void* wanted[kSmgrEntries];
-	memcpy(wanted, &stock, sizeof wanted);
-	Search found;
-	const auto align = alignof(void*);
-	for (std::uintptr_t at = (relro.begin + align - 1) / align * align; at + sizeof wanted <= relro.end; at += align) {
-		void** candidate = reinterpret_cast<void**>(at);
-		int equal = 0;
-		for (int i = 0; i < kSmgrEntries; ++i)
-			equal += candidate[i] == wanted[i] && wanted[i] != nullptr;
-		if (equal == kSmgrEntries - 1 && candidate[1] == nullptr) {
-			found.table = candidate;
-			++found.matches;
-		} else if (equal > found.nearest_equal) {
-			found.nearest = candidate;
-			found.nearest_equal = equal;
-		}
-	}
-	return found;
-}
-
-// Names who replaced the first differing entry of a nearly matching table.
-void describe_nearest(const Search& found, const ServerSmgr& stock, char* out, std::size_t size)
-{
-	void* wanted[kSmgrEntries];
-	memcpy(wanted, &stock, sizeof wanted);
-	if (!found.nearest || found.nearest_equal < kSmgrEntries / 2) {
-		snprintf(out, size, "no table resembling it is there");
-		return;
-	}
-	for (int i = 0; i < kSmgrEntries; ++i) {
-		if (found.nearest[i] == wanted[i])
-			continue;
-		Dl_info who;
-		if (found.nearest[i] && dladdr(found.nearest[i], &who) && who.dli_fname)
-			snprintf(out, size, "entry \"%s\" of the table already points into %s", kSmgrEntryNames[i], who.dli_fname);
-		else
-			snprintf(out, size, "entry \"%s\" of the table differs", kSmgrEntryNames[i]);
-		return;
-	}
-}
-
-void write_table(void** table, const ServerSmgr& entries)
-{
-	const std::uintptr_t page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-	const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(table) / page * page;
-	const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(table + kSmgrEntries) + page - 1) / page * page;
-	if (mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_WRITE) != 0)
-		ereport(FATAL, (errmsg("pg_seal could not make the storage manager table writable: %m"),
-		                errhint("A security policy may forbid it. Allow the server to change the protection of its own memory.")));
-	memcpy(table, &entries, sizeof entries);
-	if (mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ) != 0)
-		ereport(FATAL, (errmsg("pg_seal could not make the storage manager table read-only again: %m")));
-}
+char summary[200] = "not installed";
 
 // Calls through smgr.c's own dispatch on a relation that does not exist. In probe mode our functions note the call and return,
 // so nothing is touched. (smgropen calls mdopen directly in the distribution's build, since the compiler knows the table's first row
@@ -115,9 +32,13 @@ void probe()
 	smgrclose(reln);
 	const unsigned missed = smgr_probe_end();
 	if (missed != 0)
-		ereport(FATAL, (errmsg("pg_seal: the server does not call its storage manager through the table (probe mask 0x%x missed)", missed),
-		                errdetail("The binary may have been built with link-time optimisation that calls the functions directly."),
-		                errhint("Use the PostgreSQL packages of the distribution; \"pgseal doctor --binary\" examines a server.")));
+		ereport(
+			FATAL,
+			(errmsg("pg_seal: the server does not call its storage manager through the table (probe mask 0x%x missed)",
+		            missed),
+		     errdetail("The binary may have been built with link-time optimisation that calls the functions directly."),
+		     errhint(
+				 "Use the PostgreSQL packages of the distribution; \"pgseal doctor --binary\" examines a server.")));
 }
 
 } // namespace
@@ -125,25 +46,19 @@ void probe()
 void seam_install()
 {
 	const ServerSmgr stock = stock_smgr();
-	Relro relro;
-	dl_iterate_phdr(find_relro, &relro);
-	if (relro.begin == relro.end)
-		ereport(FATAL, (errmsg("pg_seal: the server's executable has no RELRO segment"),
-		                errhint("Use a position-independent build with full RELRO, as distributions ship; see \"pgseal doctor --binary\".")));
-
-	const Search found = search_table(relro, stock);
-	if (found.matches != 1) {
-		char nearest[256];
-		describe_nearest(found, stock, nearest, sizeof nearest);
-		ereport(FATAL, (errmsg("pg_seal: the storage manager table of PostgreSQL %d was found %d times in the server's executable, expected once",
-		                       PG_VERSION_NUM / 10000, found.matches),
-		                errdetail("Looked for %d pointers from \"%s\" to \"%s\"; %s.", kSmgrEntries, kSmgrEntryNames[0],
-		                          kSmgrEntryNames[kSmgrEntries - 1], nearest),
-		                errhint("Another extension may redirect storage, or this server build is not supported; see \"pgseal doctor --binary\".")));
-	}
-	write_table(found.table, sealing_smgr(stock));
+	void* wanted[kSmgrEntries];
+	memcpy(wanted, &stock, sizeof wanted);
+	const PointerTable table = {"storage manager table", kSmgrEntryNames, wanted, kSmgrEntries};
+	void** const place = pointer_table_find(table);
+	const ServerSmgr sealing = sealing_smgr(stock);
+	void* entries[kSmgrEntries];
+	memcpy(entries, &sealing, sizeof entries);
+	pointer_table_write(table, place, entries);
 	probe();
-	snprintf(summary, sizeof summary, "storage manager table redirected; create, read, write, extend proved by calls");
+	sync_seam_install();
+	snprintf(summary, sizeof summary,
+	         "storage manager table redirected; create, read, write, extend proved by calls; sync table redirected, "
+	         "proved by a call");
 	installed = true;
 }
 

@@ -1,12 +1,16 @@
-// What differs by server version about the storage manager: the shape of smgr.c's private dispatch table and the stock
-// functions it holds. The one place to touch when a version is added.
+// What differs by server version about storage: the shapes of the private dispatch tables of smgr.c and sync.c and the stock
+// functions they hold. The one place to touch when a version is added.
 #pragma once
 
 #include "../pg.hpp"
 
 extern "C" {
+#include "access/clog.h"
+#include "access/commit_ts.h"
+#include "access/multixact.h"
 #include "storage/md.h"
 #include "storage/smgr.h"
+#include "storage/sync.h"
 }
 
 #if PG_VERSION_NUM / 10000 != 15
@@ -37,7 +41,7 @@ inline constexpr int kSmgrEntries = 15;
 static_assert(sizeof(ServerSmgr) == kSmgrEntries * sizeof(void*));
 
 inline constexpr const char* kSmgrEntryNames[kSmgrEntries] = {
-	"mdinit",     "(null)", "mdopen",  "mdclose",     "mdcreate",  "mdexists",   "mdunlink",     "mdextend",
+	"mdinit",     "(null)", "mdopen",  "mdclose",     "mdcreate",  "mdexists",   "mdunlink",    "mdextend",
 	"mdprefetch", "mdread", "mdwrite", "mdwriteback", "mdnblocks", "mdtruncate", "mdimmedsync",
 };
 
@@ -45,6 +49,46 @@ inline ServerSmgr stock_smgr() noexcept
 {
 	return {mdinit,     nullptr, mdopen,  mdclose,     mdcreate,  mdexists,   mdunlink,   mdextend,
 	        mdprefetch, mdread,  mdwrite, mdwriteback, mdnblocks, mdtruncate, mdimmedsync};
+}
+
+// Mirrors the table of sync.c: three functions for each SyncRequestHandler, the last two null but for relation files.
+struct ServerSyncOps {
+	int (*sync)(const FileTag*, char* path);
+	int (*unlink)(const FileTag*, char* path);
+	bool (*matches)(const FileTag*, const FileTag* candidate);
+};
+inline constexpr int kSyncHandlers = SYNC_HANDLER_NONE;
+inline constexpr int kSyncEntries = 3 * kSyncHandlers;
+struct ServerSync {
+	ServerSyncOps handlers[kSyncHandlers];
+};
+static_assert(SYNC_HANDLER_MD == 0 && kSyncHandlers == 5 && sizeof(ServerSync) == kSyncEntries * sizeof(void*));
+
+inline constexpr const char* kSyncEntryNames[kSyncEntries] = {
+	"mdsyncfiletag",
+	"mdunlinkfiletag",
+	"mdfiletagmatches",
+	"clogsyncfiletag",
+	"(null)",
+	"(null)",
+	"committssyncfiletag",
+	"(null)",
+	"(null)",
+	"multixactoffsetssyncfiletag",
+	"(null)",
+	"(null)",
+	"multixactmemberssyncfiletag",
+	"(null)",
+	"(null)",
+};
+
+inline ServerSync stock_sync() noexcept
+{
+	return {{{mdsyncfiletag, mdunlinkfiletag, mdfiletagmatches},
+	         {clogsyncfiletag, nullptr, nullptr},
+	         {committssyncfiletag, nullptr, nullptr},
+	         {multixactoffsetssyncfiletag, nullptr, nullptr},
+	         {multixactmemberssyncfiletag, nullptr, nullptr}}};
 }
 
 } // namespace seal::pg

@@ -1,9 +1,12 @@
 #include "smgr_seal.hpp"
 
 #include "../cache/key_cache.hpp"
+#include "../ddl/require_encryption.hpp"
 #include "../guard.hpp"
 #include "../keymap/keymap.hpp"
+#include "../keymap/transition.hpp"
 #include "../registry/registry_store.hpp"
+#include "../shmem.hpp"
 #include "page_seal.hpp"
 
 namespace seal::pg {
@@ -36,25 +39,77 @@ void prepare_key(SMgrRelation reln)
 	const RelFileNode& node = reln->smgr_rnode.node;
 	if (md.exists(reln, MAIN_FORKNUM))
 		return;
-	const SealPolicy policy = policy_of_tablespace(node.spcNode);
+	SealPolicy policy = policy_of_tablespace(node.spcNode);
 	if (SmgrIsTemp(reln)) {
 		key_cache_temp_created(reln->smgr_rnode, policy.sealed ? policy.cipher : CipherId::none);
 		return;
 	}
+	if (!policy.sealed) {
+		check_plain_creation(node.spcNode);
+		policy = policy_of_tablespace(node.spcNode); // looking names up may serve a process barrier: nothing after this does
+	}
 	KeySlot old;
 	if (policy.sealed)
 		keymap_create(node, policy.keyring_id, policy.cipher);
-	else if (keymap_find(node, &old) == Lookup::found && old.form.cipher != CipherId::none)
+	else if (keymap_find(node, &old) == Lookup::found && (slot_cipher(old) != CipherId::none || old.state != SlotState::single))
 		keymap_create(node, 0, CipherId::none); // a dropped relation of this number was sealed: say that this one is plain
 }
 
-const uint8* page_to_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, const char* buffer)
+const uint8* page_to_write(CachedKey* key, PageForm form, const char* buffer, ForkNumber fork, BlockNumber block)
 {
 	const uint8* plain = reinterpret_cast<const uint8*>(buffer);
-	CachedKey* key = key_cache_get(reln->smgr_rnode);
-	if (key->kind == CachedKey::plain)
-		return plain;
-	return page_seal(*key, plain, sealed_page, fork, block) ? sealed_page : plain;
+	return page_seal(*key, form, plain, sealed_page, fork, block) ? sealed_page : plain;
+}
+
+using WriteFunction = void (*)(SMgrRelation, ForkNumber, BlockNumber, char*, bool);
+
+void write_page(WriteFunction write, SMgrRelation reln, ForkNumber fork, BlockNumber block, const uint8* page, bool skip_fsync)
+{
+	write(reln, fork, block, reinterpret_cast<char*>(const_cast<uint8*>(page)), skip_fsync);
+}
+
+// A page of a relation in transition. Who writes an old form holds Lock::transition and has looked at the record once more, so that
+// whoever begins or ends a transition (exclusively) knows that no such write is under way, and how many there have been.
+void write_in_transition(WriteFunction write, SMgrRelation reln, ForkNumber fork, BlockNumber block, const char* buffer, bool skip_fsync)
+{
+	for (;;) {
+		CachedKey* key = key_cache_get(reln->smgr_rnode);
+		const PageForm form = page_form(*key, reinterpret_cast<const uint8*>(buffer), fork);
+		if (form == PageForm::current) {
+			write_page(write, reln, fork, block, page_to_write(key, form, buffer, fork, block), skip_fsync);
+			return;
+		}
+		LWLockAcquire(seal_lock(Lock::transition), LW_SHARED);
+		if (key->epoch == keymap_epoch(key->rnode.node)) {
+			if (!key->transition) // the table was full when the entry was cached
+				key->transition = transition_find_locked(key->rnode.node);
+			if (key->transition && !page_is_zero(reinterpret_cast<const uint8*>(buffer)))
+				pg_atomic_fetch_add_u64(&key->transition->old_writes, 1);
+			write_page(write, reln, fork, block, page_to_write(key, form, buffer, fork, block), skip_fsync);
+			LWLockRelease(seal_lock(Lock::transition));
+			return;
+		}
+		LWLockRelease(seal_lock(Lock::transition));
+	}
+}
+
+// The way of every page to disk. A record that changed while the page was being written is looked at once more: a page that goes past the buffers (an
+// extension of a map or a hash index) is held by no lock that a sweep would wait for.
+inline void seal_and_write(WriteFunction write, SMgrRelation reln, ForkNumber fork, BlockNumber block, char* buffer, bool skip_fsync)
+{
+	for (;;) {
+		CachedKey* key = key_cache_get(reln->smgr_rnode);
+		const uint32 epoch = key->epoch;
+		if (key->kind == CachedKey::plain)
+			write(reln, fork, block, buffer, skip_fsync);
+		else if (unlikely(key->in_transition()))
+			write_in_transition(write, reln, fork, block, buffer, skip_fsync);
+		else
+			write_page(write, reln, fork, block, page_to_write(key, PageForm::current, buffer, fork, block), skip_fsync);
+		if (likely(epoch == keymap_epoch(reln->smgr_rnode.node)))
+			return;
+		write = md.write;
+	}
 }
 
 void seal_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
@@ -89,16 +144,14 @@ void seal_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, char* buf
 {
 	if (noted(probe_write))
 		return;
-	const uint8* page = page_to_write(reln, fork, block, buffer);
-	md.write(reln, fork, block, reinterpret_cast<char*>(const_cast<uint8*>(page)), skip_fsync);
+	seal_and_write(md.write, reln, fork, block, buffer, skip_fsync);
 }
 
 void seal_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char* buffer, bool skip_fsync)
 {
 	if (noted(probe_extend))
 		return;
-	const uint8* page = page_to_write(reln, fork, block, buffer);
-	md.extend(reln, fork, block, reinterpret_cast<char*>(const_cast<uint8*>(page)), skip_fsync);
+	seal_and_write(md.extend, reln, fork, block, buffer, skip_fsync);
 }
 
 } // namespace

@@ -1,7 +1,7 @@
 # SealTest::Crash: a server that dies at a named step (pg_seal.debug_crash_point), alone or with the whole machine.
 #
 #   init_for_crashes($node, ...)                     as init_seal; a crashed backend makes the server restart by itself
-#   die_at($node, 'keymap.after_flush', $sql)        the session dies there; returns when the server accepts connections again
+#   die_at($node, 'keymap.after_write', $sql)        the session dies there; returns when the server accepts connections again
 #   die_at($node, ..., power => 1)                   every process is stopped at that moment and killed; the node is down
 #   recovery_dies_at($node, 'keymap.redo_...')       starts the stopped node with the step set: it must die in recovery
 package SealTest::Crash;

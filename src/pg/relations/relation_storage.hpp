@@ -18,6 +18,7 @@ struct RelationStorage {
 	BackendId backend; // InvalidBackendId unless temporary
 	char kind;         // relkind
 	bool catalog;      // of the system: in pg_catalog or its TOAST
+	bool unlogged;
 	bool other_session; // another session's temporary relation
 };
 
@@ -28,7 +29,8 @@ bool relation_storage(Oid relation, RelationStorage* out);
 // Every relation of the current database with storage in `tablespace` (InvalidOid: in any). A palloc'd array; returns its length.
 int relations_in_tablespace(Oid tablespace, RelationStorage** out);
 
-// Does a live key record (or, for a temporary relation of this session, a key in memory) exist? `slot` is filled when a record does.
+// Does a live key record with a key (or, for a temporary relation of this session, a key in memory) exist? `slot` is the live record, whatever
+// it says, or all zero.
 bool relation_has_key(const RelationStorage& storage, KeySlot* slot);
 
 // What lies on disk in all forks. A page counts as sealed by its marker; pages that only lie in shared buffers yet do not count.

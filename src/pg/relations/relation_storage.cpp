@@ -43,6 +43,7 @@ bool storage_of(HeapTuple tuple, RelationStorage* out)
 	out->node.dbNode = out->node.spcNode == GLOBALTABLESPACE_OID ? InvalidOid : MyDatabaseId;
 	out->node.relNode =
 		OidIsValid(form->relfilenode) ? form->relfilenode : RelationMapOidToFilenode(form->oid, form->relisshared);
+	out->unlogged = form->relpersistence == RELPERSISTENCE_UNLOGGED;
 	out->backend = InvalidBackendId;
 	if (form->relpersistence == RELPERSISTENCE_TEMP) {
 		out->other_session = !isTempOrTempToastNamespace(form->relnamespace);
@@ -136,7 +137,10 @@ bool relation_has_key(const RelationStorage& storage, KeySlot* slot)
 		wipe(seed, sizeof seed);
 		return found;
 	}
-	return keymap_find(storage.node, slot) == Lookup::found && slot->dropped_lsn == 0 && slot->form.cipher != CipherId::none;
+	if (keymap_find(storage.node, slot) == Lookup::found && slot->dropped_lsn == 0)
+		return slot->form.cipher != CipherId::none;
+	memset(slot, 0, sizeof *slot);
+	return false;
 }
 
 void count_pages(const RelationStorage& storage, PageCounts* out)
