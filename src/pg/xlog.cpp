@@ -9,6 +9,9 @@
 extern "C" {
 #include "access/rmgr.h"
 #include "access/xlog_internal.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
 }
 
 #include <cerrno>
@@ -80,6 +83,15 @@ void register_rmgr()
 {
 	static RmgrData rmgr = kRmgr;
 	RegisterCustomRmgr(kRmgrId, &rmgr);
+}
+
+uint64 completed_redo_start()
+{
+	bool intact;
+	ControlFileData* control = get_controlfile(DataDir, &intact);
+	const XLogRecPtr redo = intact ? control->checkPointCopy.redo : InvalidXLogRecPtr;
+	pfree(control);
+	return redo;
 }
 
 bool crash_point(const char* name) noexcept

@@ -11,6 +11,10 @@ inline constexpr uint8 kXlogRegistryChange = 0x10; // RegistryChange::encode()
 
 void register_rmgr(); // from _PG_init
 
+// The redo start of the last checkpoint or restart point that this node has completed, as pg_control on disk has it: no recovery begins before
+// it. 0 when that cannot be told. Allocates for a moment.
+uint64 completed_redo_start();
+
 // Developer aid: dies (or fails with ENOSPC) at a named point when pg_seal.debug_crash_point says so. Returns true: pretend the
 // operation failed with errno = ENOSPC.
 bool crash_point(const char* name) noexcept;

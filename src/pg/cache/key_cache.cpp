@@ -118,8 +118,6 @@ void ready_cipher(PageCipher& cipher, CipherId id, uint8 seed[kDekSeedSize])
 		                errhint("Check that the OpenSSL provider offers AES-XTS and HKDF.")));
 }
 
-RelationId relation_id(const RelFileNode& node) noexcept { return {node.dbNode, node.spcNode, node.relNode}; }
-
 void load_throwaway(CachedKey* entry)
 {
 	const RelationId id = relation_id(entry->rnode.node);

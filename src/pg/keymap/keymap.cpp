@@ -74,7 +74,7 @@ void keymap_tombstone(const RelFileNode& node, bool redo) noexcept
 	DatabaseKeys database;
 	LWLockAcquire(seal_lock(Lock::keymap_writer), LW_EXCLUSIVE);
 	if (redo)
-		vault_throwaway_forget({node.dbNode, node.spcNode, node.relNode});
+		vault_throwaway_forget(relation_id(node));
 	if (keymap_load(node.dbNode, InvalidOid, true, WARNING, &database) && database.pages > 0) {
 		const SlotKey key = slot_key(database, node);
 		LWLockAcquire(seal_lock(Lock::keymap), LW_SHARED);
@@ -113,9 +113,7 @@ void keymap_unload_database(Oid database)
 {
 	LWLockAcquire(seal_lock(Lock::keymap_writer), LW_EXCLUSIVE);
 	transition_forget_database(database);
-	LWLockAcquire(seal_lock(Lock::keymap), LW_EXCLUSIVE);
-	key_index_forget_database_locked(database);
-	LWLockRelease(seal_lock(Lock::keymap));
+	keymap_forget_database(database);
 	LWLockRelease(seal_lock(Lock::keymap_writer));
 }
 

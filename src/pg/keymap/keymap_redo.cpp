@@ -72,10 +72,9 @@ void keymap_redo(XLogReaderState* reader)
 	keymap_release_places(database, &places, database.max_version);
 	LWLockRelease(seal_lock(Lock::keymap_writer));
 
-	const Oid tablespace = OidIsValid(key.tablespace) ? key.tablespace : database.default_tablespace;
-	const RelFileNode node = {.spcNode = tablespace, .dbNode = key.database, .relNode = key.rel_node};
+	const RelFileNode node = slot_node(database, record.slot);
 	if (record.slot.state == SlotState::single)
-		vault_throwaway_forget({key.database, tablespace, key.rel_node}); // a new relation of that number
+		vault_throwaway_forget(relation_id(node)); // a new relation of that number
 	else
 		transition_reclaim(node, record.slot.state == SlotState::finished);
 	if (record.slot.state == SlotState::finished) // also when the record was there: what this does may not have reached the disk

@@ -19,7 +19,6 @@ namespace seal::pg {
 
 namespace {
 
-constexpr uint8 kNoFileId[16] = {};
 alignas(8) uint8 scan_page[kPageSize];
 
 } // namespace
@@ -213,8 +212,7 @@ uint32 keymap_locate(const DatabaseKeys& database, const SlotKey& key, int fd, c
 		key_file_read_page(fd, path, number, page, database.file_id, ERROR);
 		for (std::size_t i = 0; i < kSlotsPerPage; ++i) {
 			const KeySlot* candidate = key_page_slot(page, i);
-			if (candidate->state != SlotState::free && candidate->rel_node == key.rel_node &&
-			    candidate->tablespace == key.tablespace)
+			if (slot_is_for(*candidate, key))
 				result = number * kSlotsPerPage + static_cast<uint32>(i);
 		}
 	}

@@ -29,6 +29,13 @@ inline SlotKey slot_key(const DatabaseKeys& database, const RelFileNode& node) n
 {
 	return {database.database, node.spcNode == database.default_tablespace ? InvalidOid : node.spcNode, node.relNode};
 }
+// The relation that a slot of this database is about: slot_key() turned round.
+inline RelFileNode slot_node(const DatabaseKeys& database, const KeySlot& slot) noexcept
+{
+	return {.spcNode = OidIsValid(slot.tablespace) ? slot.tablespace : database.default_tablespace,
+	        .dbNode = database.database,
+	        .relNode = slot.rel_node};
+}
 inline bool slot_is_for(const KeySlot& slot, const SlotKey& key) noexcept
 {
 	return slot.state != SlotState::free && slot.rel_node == key.rel_node && slot.tablespace == key.tablespace;

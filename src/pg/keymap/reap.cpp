@@ -13,8 +13,6 @@
 
 extern "C" {
 #include "access/xlog.h"
-#include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
 #include "common/relpath.h"
 #include "postmaster/bgwriter.h"
 #include "storage/bufpage.h"
@@ -30,15 +28,6 @@ namespace {
 
 constexpr uint32 kOrphanAge = 3600; // seconds: far longer than a record can wait for its file
 
-XLogRecPtr completed_redo_start()
-{
-	bool intact;
-	ControlFileData* control = get_controlfile(DataDir, &intact);
-	const XLogRecPtr redo = intact ? control->checkPointCopy.redo : InvalidXLogRecPtr;
-	pfree(control);
-	return redo;
-}
-
 // Is the relation's file certainly gone? Only "no such file" in a directory that is there counts: a tablespace that is not mounted,
 // or an I/O error, must not cost a key.
 bool file_gone(const DatabaseKeys& database, const KeySlot& slot)
@@ -52,10 +41,7 @@ bool file_gone(const DatabaseKeys& database, const KeySlot& slot)
 			return lstat(directory, &st) != 0 && errno == ENOENT; // dropped, not merely away
 		}
 	}
-	const RelFileNode node = {.spcNode = OidIsValid(slot.tablespace) ? slot.tablespace : database.default_tablespace,
-	                          .dbNode = database.database,
-	                          .relNode = slot.rel_node};
-	char* path = relpathperm(node, MAIN_FORKNUM);
+	char* path = relpathperm(slot_node(database, slot), MAIN_FORKNUM);
 	const bool gone = stat(path, &st) != 0 && errno == ENOENT;
 	pfree(path);
 	return gone;

@@ -32,17 +32,12 @@ constexpr uint64 kBytesPerRecord = 512;       // of a key record in WAL, generou
 
 bool live(const KeySlot& slot) noexcept { return slot.dropped_lsn == 0; }
 
-// The record of a transition that has not begun: what the relation has becomes the old form.
+// The record of a transition that has not begun, from a new draft: its old form is "plain".
 void announce(KeyDraft* draft, const KeySlot* existing, bool unlogged)
 {
 	KeySlot& slot = draft->slot;
 	slot.state = SlotState::announced;
 	slot.flags = unlogged ? kSlotUnlogged : 0;
-	slot.switch_lsn = 0;
-	slot.old_form = {CipherId::none, 0};
-	slot.old_wrapped_size = 0;
-	memset(slot.old_wrapped, 0, sizeof slot.old_wrapped);
-	memset(slot.old_key_check, 0, sizeof slot.old_key_check);
 	// Generations of forms that may meet on disk differ.
 	while (existing && (slot.form.generation == existing->form.generation || slot.form.generation == existing->old_form.generation))
 		++slot.form.generation;

@@ -16,8 +16,6 @@ namespace seal::pg {
 
 namespace {
 
-RelationId id_of(const RelFileNode& node) noexcept { return {node.dbNode, node.spcNode, node.relNode}; }
-
 struct Found {
 	RelFileNode node;
 	ForkNumber fork;
@@ -39,14 +37,14 @@ void write_anew(BlockNumber block, void* arg)
 
 void transition_reclaim(const RelFileNode& node, bool last)
 {
-	if (!vault_throwaway_exists(id_of(node)))
+	if (!vault_throwaway_exists(relation_id(node)))
 		return;
 	for (int fork = 0; fork <= MAX_FORKNUM; ++fork) {
 		Found found = {node, static_cast<ForkNumber>(fork)};
 		disk_blocks_throwaway(node, found.fork, write_anew, &found);
 	}
 	if (last)
-		vault_throwaway_forget(id_of(node));
+		vault_throwaway_forget(relation_id(node));
 }
 
 bool transition_reclaim_all(RelFileNode* lost)

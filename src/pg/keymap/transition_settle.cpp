@@ -8,14 +8,12 @@
 
 #include "../guc.hpp"
 #include "../shmem.hpp"
+#include "../xlog.hpp"
 #include "key_draft.hpp"
 #include "keymap_store.hpp"
 
 extern "C" {
 #include "access/xlog.h"
-#include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
-#include "miscadmin.h"
 }
 
 #include <cstring>
@@ -65,15 +63,6 @@ void settle(KeySlot* slot) noexcept
 	memset(slot->mac, 0, sizeof slot->mac);
 }
 
-XLogRecPtr completed_redo_start()
-{
-	bool intact;
-	ControlFileData* control = get_controlfile(DataDir, &intact);
-	const XLogRecPtr redo = intact ? control->checkPointCopy.redo : InvalidXLogRecPtr;
-	pfree(control);
-	return redo;
-}
-
 int settle_batch(Oid database_oid, const Due& due)
 {
 	auto* drafts = static_cast<KeyDraft*>(palloc0(sizeof(KeyDraft) * kBatch));
@@ -82,8 +71,7 @@ int settle_batch(Oid database_oid, const Due& due)
 	DatabaseKeys database;
 	key_drafts_database(database_oid, &database);
 	for (int i = 0; i < due.count; ++i) {
-		const Oid tablespace = OidIsValid(due.slots[i].tablespace) ? due.slots[i].tablespace : database.default_tablespace;
-		const RelFileNode node = {.spcNode = tablespace, .dbNode = database_oid, .relNode = due.slots[i].rel_node};
+		const RelFileNode node = slot_node(database, due.slots[i]);
 		KeyDraft& draft = drafts[count];
 		if (!key_drafts_read(database, node, &draft.slot) || !is_due(due, draft.slot))
 			continue;

@@ -304,7 +304,6 @@ void OperationRun::visit(Target& target)
 	task.operation = def_.id;
 	task.database = target.oid;
 	task.tablespace = def_.tablespace;
-	task.shared_relations = def_.tablespace == GLOBALTABLESPACE_OID;
 	task.begun_only = leftover_;
 
 	const Visit how = visit_database(task, [this] { return tick(); });

@@ -70,7 +70,6 @@ void operation_set_error(const char* message) noexcept; // the first one stays
 struct ConvertTask {
 	uint64 operation;
 	Oid database, tablespace;
-	bool shared_relations; // this worker's tablespace is pg_global
 	bool begun_only;       // the operation was cancelled: finish the relations that are in transition, begin none
 };
 

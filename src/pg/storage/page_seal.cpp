@@ -2,12 +2,11 @@
 
 #include "../convert/disk_form.hpp"
 #include "../vault/vault.hpp"
+#include "../xlog.hpp"
 
 extern "C" {
 #include "access/xlog.h"
 #include "access/xlogutils.h"
-#include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "storage/bufpage.h"
 #include "storage/smgr.h"
@@ -42,10 +41,8 @@ inline XLogRecPtr page_lsn(const uint8* page) noexcept { return PageXLogRecPtrGe
 
 bool body_is_zero(const uint8* page) noexcept
 {
-	alignas(8) uint8 copy[kPageSize];
-	memcpy(copy, page, sizeof copy);
-	memset(copy, 0, kPageHeaderSize);
-	return page_is_zero(copy);
+	const uint8* const body = page + kPageHeaderSize;
+	return body[0] == 0 && memcmp(body, body + 1, kPageSize - kPageHeaderSize - 1) == 0;
 }
 
 // A cipher refusing on a ready context is a failure of the library: nothing sensible was written.
@@ -82,11 +79,7 @@ bool plain_page_may_remain(const CachedKey& key)
 {
 	if (key.state != SlotState::finished || key.old_form.cipher != CipherId::none || !RecoveryInProgress())
 		return false;
-	bool intact;
-	ControlFileData* control = get_controlfile(DataDir, &intact);
-	const bool passed = intact && control->checkPointCopy.redo > key.record_lsn;
-	pfree(control);
-	return !passed;
+	return completed_redo_start() <= key.record_lsn;
 }
 
 // A page whose first write was torn, so that sectors of it are still the zeroes of a new page: if those sectors hold nothing but

@@ -16,6 +16,10 @@
 
 #include "seal/key_slot.hpp"
 
+extern "C" {
+#include "storage/relfilenode.h"
+}
+
 namespace seal::pg {
 
 void vault_create(int max_hsm_keys); // postmaster or single-user, from _PG_init; FATAL when the mapping cannot be had
@@ -60,6 +64,7 @@ void vault_pool_drop_older(uint32 keyring, uint32 kek_version) noexcept; // wrap
 struct RelationId {
 	uint32 database, tablespace, rel_node;
 };
+inline RelationId relation_id(const RelFileNode& node) noexcept { return {node.dbNode, node.spcNode, node.relNode}; }
 bool vault_throwaway(const RelationId& relation, uint8 seed[kDekSeedSize]) noexcept; // finds or makes; false: full
 bool vault_throwaway_exists(const RelationId& relation) noexcept;
 void vault_throwaway_forget(const RelationId& relation) noexcept;
