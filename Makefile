@@ -25,6 +25,7 @@ PG_SOURCES := $(sort $(shell find src/pg -name '*.cpp' 2>/dev/null))
 OBJS = $(PG_SOURCES:src/pg/%.cpp=build/pg/%.o)
 CORE_LIBRARY = build/cmake/libseal_core.a
 COMMAND = build/cmake/pgseal
+PRELOAD_LIBRARY = build/cmake/libseal_preload.so
 MAN_PAGE = $(wildcard docs/pgseal.1)
 
 # The C++ runtime comes from g++'s library because PGXS links with gcc. Symbols of the static core stay inside the module.
@@ -37,7 +38,7 @@ EXTRA_CLEAN = build
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 ifneq ($(PGXS),)
 
-all: $(COMMAND)
+all: $(COMMAND) $(PRELOAD_LIBRARY)
 # PGXS would also compile bitcode for the JIT compiler, of which a C++20 module has no use.
 override with_llvm = no
 include $(PGXS)
@@ -67,16 +68,18 @@ installdirs: installdirs-command
 uninstall: uninstall-command
 
 .PHONY: install-command installdirs-command uninstall-command
-# The server looks for pgseal beside its own binary; the man page stands beside the other tools' pages.
-install-command: $(COMMAND) installdirs-command
+# The server looks for pgseal beside its own binary, pgseal for the preload library among the server's; the man page stands beside the other
+# tools' pages.
+install-command: $(COMMAND) $(PRELOAD_LIBRARY) installdirs-command
 	$(INSTALL_PROGRAM) $(COMMAND) '$(DESTDIR)$(bindir)/pgseal'
+	$(INSTALL_SHLIB) $(PRELOAD_LIBRARY) '$(DESTDIR)$(pkglibdir)/libseal_preload.so'
 ifneq ($(MAN_PAGE),)
 	$(INSTALL_DATA) $(MAN_PAGE) '$(DESTDIR)$(mandir)/man1/pgseal.1'
 endif
 installdirs-command:
-	$(MKDIR_P) '$(DESTDIR)$(bindir)' $(if $(MAN_PAGE),'$(DESTDIR)$(mandir)/man1')
+	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(pkglibdir)' $(if $(MAN_PAGE),'$(DESTDIR)$(mandir)/man1')
 uninstall-command:
-	rm -f '$(DESTDIR)$(bindir)/pgseal' '$(DESTDIR)$(mandir)/man1/pgseal.1'
+	rm -f '$(DESTDIR)$(bindir)/pgseal' '$(DESTDIR)$(pkglibdir)/libseal_preload.so' '$(DESTDIR)$(mandir)/man1/pgseal.1'
 
 else # no server development files: only the targets that fetch what they need
 
@@ -98,8 +101,8 @@ build/cmake/CMakeCache.txt: CMakeLists.txt
 	@mkdir -p build
 	$(CMAKE) -S . -B build/cmake -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DSEAL_WERROR=ON
 core: build/cmake/CMakeCache.txt
-	@$(CMAKE_BUILD) --target seal_core pgseal
-$(CORE_LIBRARY) $(COMMAND): core
+	@$(CMAKE_BUILD) --target seal_core pgseal seal_preload
+$(CORE_LIBRARY) $(COMMAND) $(PRELOAD_LIBRARY): core
 	@:
 
 # --- checks ---

@@ -92,6 +92,30 @@ COMMENT ON FUNCTION seal.is_encrypted(regclass) IS
 	'does the relation have a key and no plain page on disk? reads its files; null without storage';
 
 -- ---------------------------------------------------------------------------------------------------------------------------
+-- WAL
+-- ---------------------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION seal.enable_wal_encryption(keyring text DEFAULT 'default') RETURNS integer
+	AS 'MODULE_PATHNAME', 'pg_seal_enable_wal_encryption' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.enable_wal_encryption(text) IS
+	'seals WAL from the next segment on, which it begins; returns the generation of the WAL key; takes effect at once and is not undone by ROLLBACK';
+
+CREATE FUNCTION seal.disable_wal_encryption() RETURNS void
+	AS 'MODULE_PATHNAME', 'pg_seal_disable_wal_encryption' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.disable_wal_encryption() IS
+	'writes WAL in clear from the next segment on, which it begins; takes effect at once and is not undone by ROLLBACK';
+
+CREATE FUNCTION seal.rotate_wal_key() RETURNS integer
+	AS 'MODULE_PATHNAME', 'pg_seal_rotate_wal_key' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.rotate_wal_key() IS
+	'seals WAL with a new key from the next segment on, which it begins; returns its generation; takes effect at once and is not undone by ROLLBACK';
+
+CREATE FUNCTION seal.export_wal_keys() RETURNS text
+	AS 'MODULE_PATHNAME', 'pg_seal_export_wal_keys' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seal.export_wal_keys() IS
+	'the WAL keys, still wrapped, for "pgseal exec --from" on another machine; for superusers and roles with REPLICATION that may execute it';
+
+-- ---------------------------------------------------------------------------------------------------------------------------
 -- views, and the functions under them
 -- ---------------------------------------------------------------------------------------------------------------------------
 
@@ -159,6 +183,20 @@ CREATE VIEW seal.operations AS
 COMMENT ON VIEW seal.operations IS
 	'what converts existing relations: every operation that has not ended, with its progress, and the last 200 that have';
 
+CREATE FUNCTION seal.list_wal_keys(OUT generation integer, OUT keyring text, OUT cipher text, OUT state text, OUT first_lsn pg_lsn,
+		OUT first_timeline integer, OUT last_lsn pg_lsn, OUT created_at timestamptz, OUT began_at timestamptz, OUT retired_at timestamptz,
+		OUT kept_until timestamptz, OUT unlocked boolean)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'pg_seal_list_wal_keys' LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION seal.list_wal_keys() IS 'for the view seal.wal_keys';
+
+CREATE VIEW seal.wal_keys AS
+	SELECT w.generation, w.keyring, w.cipher, w.state, w.first_lsn, w.first_timeline, w.last_lsn, w.created_at, w.began_at, w.retired_at,
+		w.kept_until, w.unlocked
+	FROM seal.list_wal_keys() AS w;
+COMMENT ON VIEW seal.wal_keys IS
+	'generations of the WAL key: no page before first_lsn and no segment from last_lsn on is sealed with it; kept_until null: for ever';
+
 CREATE FUNCTION seal.relation_status(rel oid, OUT keyring text, OUT generation integer, OUT sealed_pages bigint,
 		OUT total_pages bigint, OUT state text, OUT plain_pages bigint, OUT zero_pages bigint, OUT cipher text,
 		OUT created_at timestamptz)
@@ -209,7 +247,8 @@ REVOKE ALL ON ALL TABLES IN SCHEMA seal FROM PUBLIC;
 -- Monitoring may look at states, not at provider definitions or the audit log. is_encrypted() is not for everybody either: it reads a
 -- relation's files whatever the caller's rights on it are, and tells how other people's data is protected.
 GRANT USAGE ON SCHEMA seal TO pg_monitor;
-GRANT SELECT ON seal.providers, seal.keyrings, seal.keys, seal.tablespaces, seal.relations, seal.operations, seal.health
+GRANT SELECT ON seal.providers, seal.keyrings, seal.keys, seal.tablespaces, seal.relations, seal.operations, seal.wal_keys,
+	seal.health
 	TO pg_monitor;
 GRANT EXECUTE ON FUNCTION seal.list_providers(), seal.list_keyrings(), seal.list_keys(), seal.list_policies(),
-	seal.list_operations(), seal.relation_status(oid), seal.health_checks(), seal.is_encrypted(regclass) TO pg_monitor;
+	seal.list_operations(), seal.list_wal_keys(), seal.relation_status(oid), seal.health_checks(), seal.is_encrypted(regclass) TO pg_monitor;

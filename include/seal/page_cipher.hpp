@@ -64,7 +64,7 @@ bool page_is_zero(const std::uint8_t* page) noexcept;
 // Bit n: sector n (of 512 bytes, 1 to 15) of a sealed page is all zero: its first write was torn before it got there.
 std::uint16_t unwritten_sectors(const std::uint8_t* page) noexcept;
 
-// Known-answer tests of everything the page path relies on (XTS both sizes, HKDF, HMAC, AES-GCM). False: do not start.
+// Known-answer tests of everything the page path and the temporary files rely on (XTS both sizes, CTR, HKDF, HMAC, AES-GCM). False: do not start.
 bool crypto_self_test() noexcept;
 
 } // namespace seal

@@ -77,10 +77,34 @@ struct OperationDef {
 };
 inline constexpr std::size_t kFinishedOperationsKept = 200;
 
+// A generation of the WAL key (seal/wal_key.hpp).
+struct WalKeyDef {
+	std::uint32_t generation = 0; // only grows, from 1
+	std::uint32_t keyring_id = 0, keyring_version = 0;
+	CipherId cipher = CipherId::none;
+	Bytes wrapped;
+	std::int64_t created_at = 0, began_at = 0, retired_at = 0; // microseconds since 1970; 0: not yet
+	std::uint64_t first_lsn = 0;                               // no page before it is sealed with this key; 0: not in use yet
+	std::uint32_t first_timeline = 0;
+	std::uint64_t last_lsn = 0; // the primary seals no segment that begins at or after it with this key; 0: still in use
+};
+// Everything there is about sealed WAL: one entry, so that every step is one change.
+struct WalKeysDef {
+	std::uint32_t active = 0;    // generation that new segments get; 0: WAL is written in clear
+	std::vector<WalKeyDef> keys; // ascending generation
+	const WalKeyDef* find(std::uint32_t generation) const noexcept
+	{
+		for (const WalKeyDef& key : keys)
+			if (key.generation == generation)
+				return &key;
+		return nullptr;
+	}
+};
+
 struct RegistryChange {
 	std::uint64_t sequence = 0;
-	std::string section; // "providers", "keyrings", "tablespaces", "operations", "counters"
-	std::string key;     // name; keyring id; tablespace OID; operation id; counter name
+	std::string section; // "providers", "keyrings", "tablespaces", "operations", "wal", "counters"
+	std::string key;     // name; keyring id; tablespace OID; operation id; "keys"; counter name
 	std::string value;   // JSON text of the entry; empty: remove it
 	Bytes encode() const;
 	static Result<RegistryChange> decode(ByteView bytes);
@@ -103,6 +127,7 @@ public:
 	std::vector<TablespacePolicy> tablespaces() const;
 	std::vector<OperationDef> operations() const; // ascending
 	std::optional<OperationDef> operation(std::uint64_t id) const;
+	WalKeysDef wal_keys() const;
 	std::uint64_t counter(const std::string& name) const; // 0 if absent; "keyring_id", "operation_id"
 
 	// Entries as changes (sequence = this registry's + 1); nothing is changed until apply().
@@ -110,6 +135,7 @@ public:
 	RegistryChange put(const KeyringDef&) const;
 	RegistryChange put(const TablespacePolicy&) const;
 	RegistryChange put(const OperationDef&) const; // applied, it also removes all but the newest kFinishedOperationsKept finished ones
+	RegistryChange put(const WalKeysDef&) const;
 	RegistryChange put_counter(const std::string& name, std::uint64_t value) const;
 	RegistryChange remove(const std::string& section, const std::string& key) const;
 	Status apply(const RegistryChange&); // ignores one whose sequence is not greater

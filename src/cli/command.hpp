@@ -2,7 +2,7 @@
 //
 // A command reads its options, does its work and stores an exit code. 0: fine; 1: the answer is "no" (a finding, a
 // failure); 2: could not be asked (usage, files, connection). What is written for programs goes to standard output,
-// all else to standard error. No command writes into a data directory.
+// all else to standard error. No command writes into a data directory, but for exec around pg_upgrade (upgrade.hpp).
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -17,6 +17,7 @@ inline constexpr int kExitUnable = 2;
 
 void add_unlock_command(CLI::App& app, int& exit_code);
 void add_agent_command(CLI::App& app, int& exit_code);
+void add_exec_command(CLI::App& app, int& exit_code);
 void add_status_command(CLI::App& app, int& exit_code);
 void add_doctor_command(CLI::App& app, int& exit_code);
 void add_scan_command(CLI::App& app, int& exit_code);

@@ -62,6 +62,8 @@ void add_doctor_command(CLI::App& app, int& exit_code)
 		->check(CLI::ExistingDirectory);
 	command->add_option("--provider-config", options->provider_config_file,
 	                    "file with a PKCS#11 provider's configuration (JSON)");
+	command->add_option("--archive", options->archives, "a directory with archived WAL (repeatable)")
+		->check(CLI::ExistingDirectory);
 	command->add_flag("--json", options->json, "the findings as JSON");
 	command->callback([options, &exit_code] { exit_code = run_doctor(*options); });
 }

@@ -1,4 +1,4 @@
-// pgseal scan: which pages of a stopped server's files are sealed, plain, zero or damaged.
+// pgseal scan: which pages of a stopped server's files are sealed, plain, zero or damaged, and which WAL lies in clear.
 #include "command.hpp"
 #include "scan.hpp"
 
@@ -38,6 +38,10 @@ void add_scan_command(CLI::App& app, int& exit_code)
 	                 "only this tablespace, where every page must be sealed: OID, pg_default, pg_global, or its "
 	                 "location (repeatable)")
 		->take_all();
+	command
+		->add_option("--wal", options->wal_directories,
+	                 "also the WAL segments in this directory, such as an archive (repeatable)")
+		->check(CLI::ExistingDirectory);
 	command->add_flag("--plain-ok", options->plain_ok, "plain pages are no problem (a conversion is under way)");
 	command->add_flag("--online", options->online, "the server may be running: a snapshot");
 	command->add_flag("--summary", options->summary, "no line for each relation, only one for each tablespace");

@@ -65,6 +65,20 @@ Result<ControlFile> read_control_file(const std::string& data_directory)
 	return control;
 }
 
+Result<std::uint64_t> read_system_identifier(const std::string& data_directory)
+{
+	const std::string path = data_directory + "/global/pg_control";
+	Result<std::string> text = read_text_file(path);
+	if (!text)
+		return Error(text.error().code, text.error().message, "Give the data directory of a PostgreSQL server.");
+	std::uint64_t identifier = 0;
+	if (text->size() >= sizeof identifier)
+		std::memcpy(&identifier, text->data(), sizeof identifier);
+	if (identifier == 0)
+		return Error(ErrorCode::corrupt, "\"" + path + "\" holds no system identifier");
+	return identifier;
+}
+
 bool server_is_running(const std::string& data_directory)
 {
 	Result<std::string> text = read_text_file(data_directory + "/postmaster.pid");

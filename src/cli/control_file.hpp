@@ -18,6 +18,9 @@ struct ControlFile {
 // Of PostgreSQL 13 to 17 (pg_control version 1300). corrupt: wrong CRC; unsupported: another version or page size.
 Result<ControlFile> read_control_file(const std::string& data_directory);
 
+// Its first eight bytes, whatever the rest says.
+Result<std::uint64_t> read_system_identifier(const std::string& data_directory);
+
 // First line of postmaster.pid names a live process.
 bool server_is_running(const std::string& data_directory);
 

@@ -1,6 +1,8 @@
 // pgseal doctor's checks. Each looks at one thing and adds findings; none changes anything.
 #pragma once
 
+#include "seal/registry.hpp"
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,7 +14,8 @@ struct ElfImage;
 enum class Level { ok, warning, problem };
 
 struct DoctorFinding {
-	std::string area; // "binary", "extension", "memory", "core dumps", "swap", "settings", "data directory", "provider"
+	std::string
+		area; // "binary", "extension", "memory", "core dumps", "swap", "settings", "data directory", "WAL", "provider"
 	Level level;
 	std::string text;
 	std::string remedy; // what to do; empty for ok
@@ -20,6 +23,7 @@ struct DoctorFinding {
 
 struct DoctorOptions {
 	std::string binary, data_directory, provider_config_file;
+	std::vector<std::string> archives; // directories with archived WAL
 	bool json = false;
 };
 
@@ -39,6 +43,10 @@ private:
 	void check_data_directory(); // doctor_settings.cpp
 	void check_settings();
 	void check_provider();
+	void check_wal(); // doctor_wal.cpp; so the next three
+	void check_segments(const std::string& directory, const WalKeysDef& keys, bool archive);
+	void check_token_places(const Registry& registry);
+	void check_provider_paths(const std::string& name, const std::string& config);
 
 	void ok(const char* area, std::string text) { findings_.push_back({area, Level::ok, std::move(text), ""}); }
 	void warn(const char* area, std::string text, std::string remedy)

@@ -171,7 +171,8 @@ void Doctor::check_extension()
 		     "by hand that pg_seal.so, pg_seal.control and pgseal are installed.");
 		return;
 	}
-	const std::string files[] = {libraries + "/pg_seal.so", shared + "/extension/pg_seal.control", bin + "/pgseal"};
+	const std::string files[] = {libraries + "/pg_seal.so", shared + "/extension/pg_seal.control", bin + "/pgseal",
+	                             libraries + "/libseal_preload.so"};
 	bool whole = true;
 	for (const std::string& file : files)
 		if (!fs::exists(file, ignored)) {

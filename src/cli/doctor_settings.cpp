@@ -88,6 +88,12 @@ void Doctor::check_settings()
 		        "Set it to posix (the default) or sysv.");
 	else if (known)
 		ok(kSettings, "dynamic_shared_memory_type is " + shared_memory);
+	if (list_contains(preload, "pg_stat_statements"))
+		warn(kSettings,
+		     "pg_stat_statements keeps the texts of statements, with what is written in them, in files in clear "
+		     "(pg_stat_tmp, pg_stat)",
+		     "Do without it where statements carry secrets, or set pg_stat_statements.save = off and put pg_stat_tmp "
+		     "into memory (tmpfs).");
 	const std::string full_pages = setting("full_page_writes", known);
 	if (known && full_pages != "on")
 		warn(kSettings, "full_page_writes is off: torn pages cannot be repaired, sealed or not", "Switch it on.");
@@ -129,6 +135,7 @@ const std::vector<DoctorFinding>& Doctor::examine()
 	check_swap();
 	check_data_directory();
 	check_settings();
+	check_wal();
 	check_provider();
 	return findings_;
 }

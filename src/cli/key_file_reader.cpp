@@ -146,7 +146,7 @@ void KeyFiles::take_page(const File& file, std::uint8_t* page)
 		RelationKey& key =
 			keys_[{directory.database, slot.tablespace ? slot.tablespace : directory.tablespace, slot.rel_node}];
 		if (slot.version >= key.version)
-			key = {slot.state, slot.form, slot.old_form, slot.version};
+			key = {slot.state, slot.form, slot.old_form, slot.version, std::to_array(slot.key_check)};
 	}
 }
 

@@ -5,6 +5,7 @@
 
 #include "seal/key_slot.hpp"
 
+#include <array>
 #include <ctime>
 #include <map>
 #include <optional>
@@ -17,9 +18,10 @@ struct RelationKey {
 	SlotState state = SlotState::free;
 	KeyForm form{}, old_form{};
 	std::uint64_t version = 0;
-	bool has_key() const;             // not merely a record that says "plain"
-	bool covers(PageMark mark) const; // a page sealed under this mark has its key here
-	bool expects_plain() const;       // plain pages are legitimate: a form is "plain"
+	std::array<std::uint8_t, kKeyCheckSize> key_check{}; // of the form's DEK: equal checks, equal keys
+	bool has_key() const;                                // not merely a record that says "plain"
+	bool covers(PageMark mark) const;                    // a page sealed under this mark has its key here
+	bool expects_plain() const;                          // plain pages are legitimate: a form is "plain"
 };
 
 struct DamagedKeyPage {
@@ -39,6 +41,12 @@ public:
 
 	// nullopt: no live record.
 	std::optional<RelationKey> find(const RelationFile& file) const;
+	// Every live record.
+	template <class Visit> void each(Visit visit) const
+	{
+		for (const auto& [place, key] : keys_)
+			visit(place.database, place.tablespace, place.rel_node, key);
+	}
 	const std::vector<DamagedKeyPage>& damaged() const { return damaged_; }
 	std::size_t size() const; // records with a key
 

@@ -16,6 +16,7 @@ int main(int argc, char** argv)
 		add_scan_command(app, exit_code);
 		add_unlock_command(app, exit_code);
 		add_agent_command(app, exit_code);
+		add_exec_command(app, exit_code);
 		try {
 			app.parse(argc, argv);
 		} catch (const CLI::ParseError& error) {

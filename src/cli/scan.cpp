@@ -1,6 +1,7 @@
 #include "scan.hpp"
 
 #include "progress_bar.hpp"
+#include "registry_source.hpp"
 
 #include "seal/relation_state.hpp"
 
@@ -243,6 +244,32 @@ private:
 	std::unique_ptr<std::uint8_t[]> buffer_;
 };
 
+// A cluster without a registry has no WAL keys; one whose registry cannot be read says so.
+Status scan_wal(const ScanOptions& options, ScanResult& result)
+{
+	Result<Registry> registry = registry_of_directory(options.data_directory);
+	if (!registry && registry.error().code != ErrorCode::not_found)
+		return registry.error();
+	const WalKeysDef keys = registry ? registry->wal_keys() : WalKeysDef{};
+	std::vector<std::string> directories;
+	if (const std::string own = options.data_directory + "/pg_wal"; options.tablespaces.empty() && fs::exists(own))
+		directories.push_back(own);
+	directories.insert(directories.end(), options.wal_directories.begin(), options.wal_directories.end());
+	for (const std::string& directory : directories) {
+		Result<WalDirectoryScan> scan = scan_wal_directory(directory, keys, result.online);
+		if (!scan)
+			return scan.error();
+		for (const auto& [segment, generation] : scan->unknown) {
+			++result.finding_count;
+			result.findings.push_back({directory + "/" + segment, 0,
+			                           "sealed with generation " + std::to_string(generation) +
+			                               " of the WAL key, which the registry does not name"});
+		}
+		result.wal.push_back(std::move(*scan));
+	}
+	return ok_status();
+}
+
 } // namespace
 
 Result<ScanResult> scan_data_directory(const ScanOptions& options)
@@ -299,6 +326,8 @@ Result<ScanResult> scan_data_directory(const ScanOptions& options)
 			return status.error();
 	for (const RelationScan& relation : result.relations)
 		result.totals += relation.totals();
+	if (Status status = scan_wal(options, result); !status)
+		return status.error();
 	return result;
 }
 

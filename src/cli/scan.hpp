@@ -1,9 +1,10 @@
-// Walking a data directory's relation files and counting what their pages are. Reads only; needs no key and no server.
+// Walking a data directory's relation files and WAL, and counting what their pages are. Reads only; needs no key and no server.
 #pragma once
 
 #include "control_file.hpp"
 #include "key_file_reader.hpp"
 #include "page_scan.hpp"
+#include "wal_scan.hpp"
 
 #include <map>
 
@@ -34,6 +35,8 @@ struct Finding {
 struct ScanOptions {
 	std::string data_directory;
 	std::vector<std::string> tablespaces; // OID, pg_default, pg_global, or (the last part of) a location; empty: all
+	std::vector<std::string>
+		wal_directories; // besides the data directory's own pg_wal, which is left out if tablespaces are named
 	bool plain_ok = false, json = false, quiet = false, online = false, summary = false;
 };
 
@@ -42,6 +45,7 @@ struct ScanResult {
 	std::vector<RelationScan> relations;
 	PageCounts totals;
 	std::uint64_t key_slots = 0;
+	std::vector<WalDirectoryScan> wal;
 	std::vector<Finding> findings; // the first kMostFindings of them
 	std::uint64_t finding_count = 0;
 	std::uint64_t unexpected_plain = 0; // plain pages where there should be none (0 with plain_ok)

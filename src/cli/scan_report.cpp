@@ -85,6 +85,46 @@ void print_tablespaces(const ScanResult& result)
 		            static_cast<Number>(sum.pages.damaged));
 }
 
+void print_wal(const WalDirectoryScan& wal)
+{
+	std::printf("%s: %llu segments, %llu pages sealed", wal.path.c_str(), static_cast<Number>(wal.segments),
+	            static_cast<Number>(wal.sealed_total()));
+	for (const auto& [generation, pages] : wal.sealed)
+		std::printf("%s%llu of generation %u", generation == wal.sealed.begin()->first ? " (" : ", ",
+		            static_cast<Number>(pages), generation);
+	std::printf("%s, %llu in clear, %llu empty\n", wal.sealed.empty() ? "" : ")", static_cast<Number>(wal.plain),
+	            static_cast<Number>(wal.empty));
+	if (wal.segments + wal.not_examined == 0)
+		std::printf("warning: no WAL segment was found in \"%s\"\n", wal.path.c_str());
+	if (wal.segments_in_clear)
+		std::printf("note: %llu segments there hold WAL in clear\n", static_cast<Number>(wal.segments_in_clear));
+	if (wal.left_plain)
+		std::printf(
+			"note: %llu pages in clear there are left of earlier segments, in files that the server will write over\n",
+			static_cast<Number>(wal.left_plain));
+	if (wal.not_examined)
+		std::printf("note: %llu segments there are packed, or no WAL: not examined\n",
+		            static_cast<Number>(wal.not_examined));
+}
+
+json wal_json(const WalDirectoryScan& wal)
+{
+	json sealed = json::object();
+	for (const auto& [generation, pages] : wal.sealed)
+		sealed[std::to_string(generation)] = pages;
+	return {{"directory", wal.path},
+	        {"segments", wal.segments},
+	        {"segments_in_clear", wal.segments_in_clear},
+	        {"not_examined", wal.not_examined},
+	        {"sealed_by_generation", std::move(sealed)},
+	        {"plain", wal.plain},
+	        {"empty", wal.empty},
+	        {"zero", wal.zero},
+	        {"left_over_sealed", wal.left_sealed},
+	        {"left_over_plain", wal.left_plain},
+	        {"unknown_generations", wal.unknown.size()}};
+}
+
 } // namespace
 
 void print_scan_text(const ScanResult& result, bool summary)
@@ -98,6 +138,8 @@ void print_scan_text(const ScanResult& result, bool summary)
 		result.relations.size(), static_cast<Number>(t.total()), size_text(t.total() * kPageSize).c_str(),
 		static_cast<Number>(t.sealed), static_cast<Number>(t.plain), static_cast<Number>(t.zero),
 		static_cast<Number>(t.damaged), static_cast<Number>(result.key_slots));
+	for (const WalDirectoryScan& wal : result.wal)
+		print_wal(wal);
 	for (std::size_t i = 0; i < result.findings.size() && i < kShownFindings; ++i)
 		std::printf("problem: %s, block %llu: %s\n", result.findings[i].path.c_str(),
 		            static_cast<Number>(result.findings[i].block), result.findings[i].what.c_str());
@@ -135,7 +177,11 @@ void print_scan_json(const ScanResult& result)
 	}
 	for (const Finding& finding : result.findings)
 		findings.push_back({{"path", finding.path}, {"block", finding.block}, {"problem", finding.what}});
+	json wal = json::array();
+	for (const WalDirectoryScan& directory : result.wal)
+		wal.push_back(wal_json(directory));
 	const json document = {{"relations", std::move(relations)},
+	                       {"wal", std::move(wal)},
 	                       {"totals", counts_json(result.totals)},
 	                       {"key_records", result.key_slots},
 	                       {"problems", std::move(findings)},

@@ -20,11 +20,14 @@ int guc_key_cache_size;
 int guc_max_hsm_keys;
 int guc_tombstone_retention_s;
 bool guc_disable_core_dumps;
+bool guc_encrypt_temp_files;
 char* guc_default_cipher;
 char* guc_crash_point;
 int guc_rotation_rate_mb;
 int guc_require_encryption;
 char* guc_plain_tablespaces;
+int guc_wal_key_retention_s;
+int guc_plain_wal_conversion;
 
 namespace {
 // Stored as text: the registry keeps the cipher's id, this is only the choice for the next policy.
@@ -38,6 +41,10 @@ constexpr config_enum_entry kRequireEncryption[] = {
 	{"false", require_off, true}, {"no", require_off, true}, {"0", require_off, true},
 	{"true", require_on, true}, {"yes", require_on, true}, {"1", require_on, true},
 	{nullptr, 0, false},
+};
+
+constexpr config_enum_entry kPlainWalConversion[] = {
+	{"allow", plain_wal_allow, false}, {"warn", plain_wal_warn, false}, {"refuse", plain_wal_refuse, false}, {nullptr, 0, false},
 };
 
 // The syntax only: a tablespace may come into being later.
@@ -80,6 +87,9 @@ void define_settings()
 	                        nullptr);
 	DefineCustomBoolVariable("pg_seal.disable_core_dumps", "Keeps every server process from writing a core dump.", nullptr,
 	                         &guc_disable_core_dumps, false, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+	DefineCustomBoolVariable("pg_seal.encrypt_temp_files", "Seals temporary files, spill files of logical decoding and the queue of NOTIFY.",
+	                         "With a key that is drawn when the server starts and is never stored.", &guc_encrypt_temp_files, true,
+	                         PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
 	DefineCustomStringVariable("pg_seal.cipher", "Cipher of tablespaces that are sealed from now on.",
 	                           "aes-256-xts or aes-128-xts.", &guc_default_cipher, "aes-256-xts", PGC_SUSET, 0, check_cipher,
 	                           nullptr, nullptr);
@@ -91,6 +101,13 @@ void define_settings()
 	                         require_off, kRequireEncryption, PGC_SUSET, 0, nullptr, nullptr, nullptr);
 	DefineCustomStringVariable("pg_seal.plain_tablespaces", "Tablespaces in which plain relations are allowed nevertheless.",
 	                           "A list of names.", &guc_plain_tablespaces, "", PGC_SUSET, GUC_LIST_INPUT, check_names, nullptr, nullptr);
+	DefineCustomEnumVariable("pg_seal.plain_wal_conversion", "What happens when a tablespace is to be converted while WAL is in clear.",
+	                         "Every page passes through WAL: allow it, warn, or refuse.", &guc_plain_wal_conversion, plain_wal_warn,
+	                         kPlainWalConversion, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable("pg_seal.wal_key_retention", "How long a retired WAL key is kept.",
+	                        "0: for ever. No archive or backup with older WAL can be restored after that time; it must be longer "
+	                        "than any standby lags behind.", &guc_wal_key_retention_s, 0,
+	                        0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
 	DefineCustomStringVariable("pg_seal.debug_crash_point", "Developer aid: the named step kills its process.",
 	                           "\"name:2\" kills it at the second passage, \"name:enospc\" lets the step fail as on a full disk.", &guc_crash_point, "", PGC_SUSET,
 	                           GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);

@@ -12,6 +12,7 @@ extern int guc_key_cache_size;            // pg_seal.key_cache_size, PGC_BACKEND
 extern int guc_max_hsm_keys;              // pg_seal.max_hsm_keys, PGC_POSTMASTER: DEKs of 'hsm' keyrings held unlocked (default 4096)
 extern int guc_tombstone_retention_s;     // pg_seal.tombstone_retention, PGC_SIGHUP, s (default 1 day)
 extern bool guc_disable_core_dumps;       // pg_seal.disable_core_dumps, PGC_POSTMASTER (default off)
+extern bool guc_encrypt_temp_files;       // pg_seal.encrypt_temp_files, PGC_POSTMASTER (default on)
 extern char* guc_default_cipher;          // pg_seal.cipher, PGC_SUSET: 'aes-256-xts' (default) or 'aes-128-xts', for new tablespace policies
 extern char* guc_crash_point;             // pg_seal.debug_crash_point, PGC_SUSET, hidden: "name" kills, "name:enospc" fails with ENOSPC
 
@@ -19,6 +20,9 @@ extern int guc_rotation_rate_mb;          // pg_seal.rotation_rate, PGC_SIGHUP: 
 enum RequireEncryption : int { require_off, require_warn, require_on };
 extern int guc_require_encryption;        // pg_seal.require_encryption, PGC_SUSET: a RequireEncryption (default off)
 extern char* guc_plain_tablespaces;       // pg_seal.plain_tablespaces, PGC_SUSET: list of names, may be empty
+enum PlainWalConversion : int { plain_wal_allow, plain_wal_warn, plain_wal_refuse };
+extern int guc_plain_wal_conversion;      // pg_seal.plain_wal_conversion, PGC_SUSET: a PlainWalConversion (default warn)
+extern int guc_wal_key_retention_s;       // pg_seal.wal_key_retention, PGC_SIGHUP, s; 0: retired WAL keys are kept for ever (default)
 
 void define_settings(); // from _PG_init
 

@@ -1,15 +1,19 @@
 // The module's entry: what happens once, in the postmaster, while shared_preload_libraries is processed.
 //
-// Order matters and every step fails closed: settings, self-test, storage seam, vault, unlock (the provider is asked here and not again
+// Order matters and every step fails closed: settings, self-test, storage seam, file seam, vault, unlock (the provider is asked here and not again
 // until something new is wanted), resource manager, hooks, workers.
 #include "agent_client/agent_client.hpp"
 #include "audit/audit_log.hpp"
 #include "ddl/ddl_guard.hpp"
+#include "files/file_seam.hpp"
 #include "guc.hpp"
 #include "operations/operation_launcher.hpp"
 #include "shmem.hpp"
 #include "storage/seam.hpp"
 #include "vault/vault.hpp"
+#include "wal/wal_keys.hpp"
+#include "wal/wal_receivers.hpp"
+#include "wal/wal_switch.hpp"
 #include "workers/reaper_worker.hpp"
 #include "xlog.hpp"
 
@@ -78,14 +82,18 @@ void _PG_init()
 		                errhint("Add pg_seal to shared_preload_libraries in postgresql.conf and restart the server.")));
 	define_settings();
 	define_audit_settings();
+	define_wal_receivers_setting();
 	MarkGUCPrefixReserved("pg_seal");
 	if (!seal::crypto_self_test())
 		ereport(FATAL, (errmsg("pg_seal: the self-test of the cryptographic library failed"),
 		                errhint("Check the OpenSSL installation and its configuration file.")));
 	check_server_settings();
+	wal_limit_read_ahead();
 	if (guc_disable_core_dumps)
 		disable_core_dumps();
 	seam_install();
+	file_seam_install();
+	wal_ciphers_make();
 	vault_create(guc_max_hsm_keys);
 	unlock_at_start();
 	register_rmgr();
@@ -96,5 +104,6 @@ void _PG_init()
 	shmem_startup_hook = on_shmem_startup;
 	register_agent_worker();
 	register_reaper_worker();
-	register_operation_launcher();
+	if (!IsBinaryUpgrade) // whose databases are dropped and made, and whose files are replaced
+		register_operation_launcher();
 }

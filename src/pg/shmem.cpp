@@ -1,6 +1,8 @@
 #include "shmem.hpp"
 
+#include "temp/temp_seed.hpp"
 #include "vault/vault.hpp"
+#include "wal/wal_race.hpp"
 
 extern "C" {
 #include "storage/ipc.h"
@@ -23,6 +25,7 @@ constexpr Part kParts[] = {
 	{"pg_seal keymap", keymap_shmem_size, keymap_shmem_init},
 	{"pg_seal transition state", transition_shmem_size, transition_shmem_init},
 	{"pg_seal agent", agent_shmem_size, agent_shmem_init},
+	{"pg_seal WAL writes", wal_race_shmem_size, wal_race_shmem_init},
 	{"pg_seal operations", operation_shmem_size, operation_shmem_init},
 };
 } // namespace
@@ -40,6 +43,7 @@ void shmem_startup()
 {
 	locks = GetNamedLWLockTranche(kTranche);
 	vault_reset_locks();
+	temp_seed_draw();
 	for (const Part& part : kParts) {
 		bool found;
 		LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);

@@ -31,6 +31,7 @@ void rmgr_redo(XLogReaderState* record)
 		switch (info) {
 		case kXlogKeyUpsert: keymap_redo(record); break;
 		case kXlogRegistryChange: registry_redo(record); break;
+		case kXlogFiller: break;
 		default: elog(PANIC, "pg_seal: unknown WAL record type %u", info);
 		}
 	});
@@ -41,6 +42,7 @@ const char* rmgr_identify(uint8 info)
 	switch (info & ~XLR_INFO_MASK) {
 	case kXlogKeyUpsert: return "KEY_UPSERT";
 	case kXlogRegistryChange: return "REGISTRY_CHANGE";
+	case kXlogFiller: return "FILLER";
 	}
 	return nullptr;
 }

@@ -8,6 +8,7 @@ namespace seal::pg {
 inline constexpr uint8 kRmgrId = 183; // documented in docs/architecture.md
 inline constexpr uint8 kXlogKeyUpsert = 0x00;      // KeyUpsertRecord: database, its default tablespace, the slot
 inline constexpr uint8 kXlogRegistryChange = 0x10; // RegistryChange::encode()
+inline constexpr uint8 kXlogFiller = 0x20;         // zeroes: distance between records (wal/wal_switch.hpp)
 
 void register_rmgr(); // from _PG_init
 

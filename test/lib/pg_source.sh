@@ -1,4 +1,4 @@
-# PostgreSQL's own test scripts (src/test/regress, src/test/isolation), from the source package of the installed server. Sourced by test/run.
+# PostgreSQL's own test scripts (src/test/regress, src/test/isolation, src/test/recovery), from the source package of the installed server. Sourced by test/run.
 #
 # A copy of the system's package sources, turned into deb-src entries, and package lists beside it serve one download and are
 # removed: nothing of the system's own configuration is touched, and no root is needed. apt checks the signatures as ever.
@@ -17,7 +17,7 @@ pg_source_ensure() {
 	package=$(dpkg-query -S "$("$PG_CONFIG" --bindir)/postgres" 2>/dev/null | sed 's/:.*//')
 	[ -n "$package" ] || { echo 'the server is of no Debian package: name a source tree in SEAL_POSTGRES_SOURCE' >&2; return 1; }
 	installed=$(dpkg-query -W -f='${source:Version}' "$package")
-	if ! [ -f "$directory/for-$installed" ]; then
+	if ! [ -f "$directory/for-$installed" ] || ! [ -d "$directory/tree/src/test/recovery" ]; then
 		rm -rf "$directory"
 		mkdir -p "$directory"
 		pg_source_fetch "$directory" "$package" "$installed" >"$log" 2>&1 || {
@@ -48,7 +48,7 @@ pg_source_fetch() {
 	for version in "$installed" $(apt-cache "${options[@]}" showsrc "$source" | sed -n 's/^Version: //p' | sort -Vru | grep -Fxv "$installed"); do
 		rm -f "$apt/download"/*
 		(cd "$apt/download" && apt-get "${options[@]}" source --download-only "$source=$version") || continue
-		tar -xf "$apt/download"/*.orig.tar.* -C "$directory/tree" --strip-components=1 --wildcards '*/src/test/regress/*' '*/src/test/isolation/*' || return 1
+		tar -xf "$apt/download"/*.orig.tar.* -C "$directory/tree" --strip-components=1 --wildcards '*/src/test/regress/*' '*/src/test/isolation/*' '*/src/test/recovery/*' || return 1
 		rm -rf "$apt"
 		echo "$version" >"$directory/for-$installed"
 		return 0

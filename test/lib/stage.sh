@@ -37,7 +37,7 @@ stage_copy_server() {
 		cp -R --preserve=mode,links,timestamps "$from/." "$STAGE$from/" || return 1
 	done
 	# An installed pg_seal of another build has no place in a test of this one.
-	rm -f "$STAGE_BIN/pgseal" "$STAGE$STOCK_LIB/pg_seal.so" "$STAGE_SHARE"/extension/pg_seal*
+	rm -f "$STAGE_BIN/pgseal" "$STAGE$STOCK_LIB/pg_seal.so" "$STAGE$STOCK_LIB/libseal_preload.so" "$STAGE_SHARE"/extension/pg_seal*
 }
 
 # stage_is_stock: every program of the package is in the stage unchanged, and the server is the one the package shipped.

@@ -130,23 +130,36 @@ suite_tap() {
 
 suite_core() {
 	heading "core: PostgreSQL's own suites, plain, sealed, and while everything is sealed and unsealed"
-	local counts=$WORK/core.counts source=$WORK/source status
+	local source=$WORK/source
 	pg_source_ensure "$ROOT/build/pg_source" "$LOGS/pg_source.log" || { could_not_run core 'the sources of PostgreSQL are not there'; return; }
 	note "tests of PostgreSQL $PG_SOURCE_VERSION"
 	# The C functions of the regression tests; everything else comes with the packages.
 	mkdir -p "$source/src/test"
-	cp -R "$PG_SOURCE/src/test/regress" "$PG_SOURCE/src/test/isolation" "$source/src/test/"
+	cp -R "$PG_SOURCE/src/test/regress" "$PG_SOURCE/src/test/isolation" "$PG_SOURCE/src/test/recovery" "$source/src/test/"
 	if ! gcc -O2 -fPIC -shared -I"$("$PG_CONFIG" --includedir-server)" -o "$source/regress.so" "$source/src/test/regress/regress.c" >"$LOGS/regress.log" 2>&1; then
 		cat "$LOGS/regress.log"
 		could_not_run core 'regress.so does not build'
 		return
 	fi
 	[ "$(id -u)" -ne 0 ] || chown -R "$SERVER_USER" "$source"
-	within "${SERVER_PREFIX[@]}" SEAL_SOFTHSM_MODULE="$SEAL_SOFTHSM_MODULE" ${SEAL_CORE_SERVERS:+SEAL_CORE_SERVERS="$SEAL_CORE_SERVERS"} \
-		${SEAL_CORE_SUITES:+SEAL_CORE_SUITES="$SEAL_CORE_SUITES"} \
-		bash "$WORK/tree/test/core_regress" "$WORK" "$source" "$counts"
-	status=$?
+	# Some scripts read constants from the server's headers, where the private copy's pg_config says.
+	local headers
+	headers=$("$PG_CONFIG" --includedir-server)
+	mkdir -p "$STAGE${headers%/*}" && ln -sfn "$headers" "$STAGE$headers"
+	local suites=${SEAL_CORE_SUITES:-regress isolation recovery} others
+	others=$(printf '%s\n' $suites | grep -vx recovery | tr '\n' ' ')
 	mkdir -p "$LOGS/core"
-	cp -R "$WORK"/core/*.out "$WORK"/core/*.log "$WORK"/core/*-regress "$WORK"/core/*-isolation "$LOGS/core/" 2>/dev/null
-	read_counts core "$counts" "$status"
+	[ -z "$others" ] || run_core core core_regress ${SEAL_CORE_SERVERS:+SEAL_CORE_SERVERS="$SEAL_CORE_SERVERS"} SEAL_CORE_SUITES="$others"
+	[ "$others" = "$suites " ] || [ "$others" = "$suites" ] ||
+		run_core core-recovery core_recovery ${SEAL_CORE_RECOVERY:+SEAL_CORE_RECOVERY="$SEAL_CORE_RECOVERY"} ${SEAL_KEEP:+SEAL_KEEP=1}
+}
+
+# run_core SUITE PROGRAM SETTING...
+run_core() {
+	local suite=$1 program=$2 counts=$WORK/$2.counts status
+	shift 2
+	within "${SERVER_PREFIX[@]}" SEAL_SOFTHSM_MODULE="$SEAL_SOFTHSM_MODULE" "$@" bash "$WORK/tree/test/$program" "$WORK" "$WORK/source" "$counts"
+	status=$?
+	(cd "$WORK/core" && cp -R --parents *.out *.log *-regress *-isolation recovery/*/*.{out,err,results} "$LOGS/core/") 2>/dev/null
+	read_counts "$suite" "$counts" "$status"
 }

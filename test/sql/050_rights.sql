@@ -10,7 +10,7 @@ RESET client_min_messages;
 -- every function and view, for everybody and for monitoring
 SELECT p.oid::regprocedure AS may_call, r.rolname FROM pg_proc p, pg_roles r
 WHERE p.pronamespace = 'seal'::regnamespace AND r.rolname LIKE 'seal\_test\_%' AND has_function_privilege(r.oid, p.oid, 'execute')
-ORDER BY 2, 1::text;
+ORDER BY r.rolname, p.proname COLLATE "C";
 SELECT c.relname AS may_read, r.rolname FROM pg_class c, pg_roles r
 WHERE c.relnamespace = 'seal'::regnamespace AND r.rolname LIKE 'seal\_test\_%' AND has_table_privilege(r.oid, c.oid, 'select')
 ORDER BY 2, 1;

@@ -1,4 +1,4 @@
-# The server does not start when somebody else has redirected one of the tables that pg_seal redirects, and says which entry and by whom; it
+# The server does not start when somebody else has redirected one of the tables or import slots that pg_seal redirects, and says which and by whom; it
 # starts in single-user mode and for `postgres -C` as it does otherwise.
 use strict;
 use warnings;
@@ -69,7 +69,34 @@ for my $case ([ mdsyncfiletag => 'sync table' ], [ mdfiletagmatches => 'sync tab
 	$node->start_fails_like(qr/FATAL:  pg_seal: the $table of PostgreSQL 15 was found 0 times.*entry "$entry" of the table already points into \S*spoiler\.so/s,
 		"$entry is somebody else's: the server does not start, and says so");
 }
+for my $function (qw(pread pwritev ftruncate))
+{
+	local $ENV{SPOILED_ENTRY} = $function;
+	$node->start_fails_like(qr/FATAL:  pg_seal: the server's import slot of "$function" does not point into the C library\n.*It points into \S*spoiler\.so/s,
+		"the import slot of $function is somebody else's: the server does not start, and says so");
+}
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_seal'\n");
+
+# A preloaded library that intercepts a call the server makes.
+my $preloaded = "$directory/intercept.so";
+open $out, '>', "$directory/intercept.c" or die;
+print $out <<'C';
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+ssize_t pread(int fd, void *buffer, size_t size, off_t offset)
+{
+	ssize_t (*next)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, "pread");
+	return next(fd, buffer, size, offset);
+}
+C
+close $out;
+IPC::Run::run([ 'cc', '-shared', '-fPIC', '-o', $preloaded, "$directory/intercept.c" ]) or die 'the library that intercepts pread does not compile';
+{
+	local $ENV{LD_PRELOAD} = $preloaded;
+	$node->start_fails_like(qr/FATAL:  pg_seal: the server's import slot of "pread" does not point into the C library\n.*It points into \S*intercept\.so.*LD_PRELOAD/s,
+		'a preloaded library intercepts pread: the server does not start, and says so');
+}
 
 for my $fsync (qw(on off))
 {
@@ -83,6 +110,8 @@ for my $fsync (qw(on off))
 	$node->start;
 	my $seam = $node->safe_psql('postgres', q{CREATE EXTENSION IF NOT EXISTS pg_seal; SELECT detail FROM seal.health WHERE check_name = 'storage seam'});
 	like($seam, qr/sync table redirected, proved by a call/, "the seam is proved, fsync $fsync");
+	like($node->safe_psql('postgres', q{SELECT detail FROM seal.health WHERE check_name = 'file seam'}),
+		qr/^import slots redirected, proved by calls: open, close, read, write, pread, pwrite, pwritev, ftruncate\b/, "the file seam is proved, fsync $fsync");
 	ok(-e $node->data_dir . '/postmaster.pid', 'and the process that proved it left the lock file alone');
 	$node->stop;
 }

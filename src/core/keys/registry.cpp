@@ -19,6 +19,7 @@ constexpr char kProviders[] = "providers";
 constexpr char kKeyrings[] = "keyrings";
 constexpr char kTablespaces[] = "tablespaces";
 constexpr char kOperations[] = "operations";
+constexpr char kWal[] = "wal";
 constexpr char kCounters[] = "counters";
 
 Error corrupt(std::string what)
@@ -53,6 +54,8 @@ bool entry_ok(const std::string& section, const std::string& key, const Json& en
 		return entry_fits<TablespacePolicy>(key, entry);
 	if (section == kOperations)
 		return entry_fits<OperationDef>(key, entry);
+	if (section == kWal)
+		return entry_fits<WalKeysDef>(key, entry);
 	if (section == kCounters)
 		return entry.is_number_unsigned();
 	return true;
@@ -68,7 +71,7 @@ struct Registry::Document {
 		root = Json::object();
 		root["format"] = kRegistryFormat;
 		root["sequence"] = std::uint64_t{0};
-		for (const char* section : {kProviders, kKeyrings, kTablespaces, kOperations, kCounters})
+		for (const char* section : {kProviders, kKeyrings, kTablespaces, kOperations, kWal, kCounters})
 			root[section] = Json::object();
 	}
 	std::uint64_t sequence() const { return root["sequence"].get<std::uint64_t>(); }
@@ -147,7 +150,7 @@ Result<Registry> Registry::parse(std::string_view file_text)
 	const auto sequence = root->find("sequence");
 	if (sequence == root->end() || !sequence->is_number_unsigned())
 		return corrupt("it has no sequence");
-	for (const char* section : {kProviders, kKeyrings, kTablespaces, kOperations, kCounters}) {
+	for (const char* section : {kProviders, kKeyrings, kTablespaces, kOperations, kWal, kCounters}) {
 		Json& entries = (*root)[section];
 		if (entries.is_null())
 			entries = Json::object();
@@ -197,6 +200,15 @@ std::optional<OperationDef> Registry::operation(std::uint64_t id) const
 	return def;
 }
 
+WalKeysDef Registry::wal_keys() const
+{
+	const Json* const entry = document_->find(kWal, registry_json::kWalKeysEntry);
+	WalKeysDef def;
+	if (entry != nullptr)
+		(void) registry_json::read(registry_json::kWalKeysEntry, *entry, def); // parse() and apply() let nothing else in
+	return def;
+}
+
 std::uint64_t Registry::counter(const std::string& name) const
 {
 	const Json* const value = document_->find(kCounters, name);
@@ -216,6 +228,7 @@ RegistryChange Registry::put(const OperationDef& def) const
 {
 	return document_->change(kOperations, std::to_string(def.id), def);
 }
+RegistryChange Registry::put(const WalKeysDef& def) const { return document_->change(kWal, registry_json::kWalKeysEntry, def); }
 RegistryChange Registry::put_counter(const std::string& name, std::uint64_t value) const
 {
 	return {sequence() + 1, kCounters, name, std::to_string(value)};

@@ -314,4 +314,65 @@ void write(const OperationDef& def, Json& entry)
 	entry["detail"] = def.detail;
 }
 
+namespace {
+
+bool read_wal_key(const Json& entry, WalKeyDef& out)
+{
+	return get(entry, "generation", out.generation) && out.generation != 0 && get(entry, "keyring_id", out.keyring_id) &&
+	       get(entry, "keyring_version", out.keyring_version) && get(entry, "cipher", out.cipher) &&
+	       get(entry, "wrapped", out.wrapped) && get(entry, "created_at", out.created_at) &&
+	       get(entry, "began_at", out.began_at) && get(entry, "retired_at", out.retired_at) &&
+	       get(entry, "first_lsn", out.first_lsn) && get(entry, "first_timeline", out.first_timeline) &&
+	       get(entry, "last_lsn", out.last_lsn);
+}
+void write_wal_key(const WalKeyDef& def, Json& entry)
+{
+	entry["generation"] = def.generation;
+	entry["keyring_id"] = def.keyring_id;
+	entry["keyring_version"] = def.keyring_version;
+	entry["cipher"] = name_of(kCiphers, def.cipher);
+	entry["wrapped"] = to_hex(def.wrapped);
+	entry["created_at"] = def.created_at;
+	entry["began_at"] = def.began_at;
+	entry["retired_at"] = def.retired_at;
+	entry["first_lsn"] = def.first_lsn;
+	entry["first_timeline"] = def.first_timeline;
+	entry["last_lsn"] = def.last_lsn;
+}
+
+} // namespace
+
+bool read(const std::string& key, const Json& entry, WalKeysDef& out)
+{
+	const Json* const list = member(entry, "list");
+	if (key != kWalKeysEntry || !get(entry, "active", out.active) || list == nullptr || !list->is_array())
+		return false;
+	out.keys.clear();
+	for (const Json& element : *list) {
+		WalKeyDef one;
+		if (!read_wal_key(element, one) || (!out.keys.empty() && out.keys.back().generation >= one.generation))
+			return false;
+		out.keys.push_back(std::move(one));
+	}
+	return out.active == 0 || out.find(out.active) != nullptr;
+}
+void write(const WalKeysDef& def, Json& entry)
+{
+	const Json before = entry.contains("list") ? entry["list"] : Json::array();
+	Json list = Json::array();
+	for (const WalKeyDef& one : def.keys) {
+		Json element = Json::object();
+		if (before.is_array())
+			for (const Json& b : before) {
+				std::uint32_t generation = 0;
+				if (get(b, "generation", generation) && generation == one.generation)
+					element = b;
+			}
+		write_wal_key(one, element);
+		list.push_back(std::move(element));
+	}
+	entry["active"] = def.active;
+	entry["list"] = std::move(list);
+}
+
 } // namespace seal::registry_json

@@ -1,6 +1,7 @@
 #include "raw_copy_check.hpp"
 
 #include "../keymap/key_file.hpp"
+#include "../keymap/key_import.hpp"
 #include "../audit/audit_event.hpp"
 #include "../guc.hpp"
 #include "../keymap/keymap.hpp"
@@ -12,6 +13,7 @@
 extern "C" {
 #include "commands/tablespace.h"
 #include "common/relpath.h"
+#include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/hsearch.h"
 }
@@ -94,8 +96,8 @@ RawCopyFit raw_copy_fit(Oid database, Oid destination)
 
 void check_raw_copy(Oid database, const char* database_name, Oid destination, const char* hint)
 {
-	if (guc_require_encryption == require_off)
-		return;
+	if (guc_require_encryption == require_off || key_import_active())
+		return; // pg_upgrade puts the old cluster's files in the place of what is copied
 	const RawCopyFit fit = raw_copy_fit(database, destination);
 	if (!fit.destination_sealed || fit.misfits == 0)
 		return; // a plain destination is refused as such
@@ -110,6 +112,8 @@ void check_raw_copy(Oid database, const char* database_name, Oid destination, co
 
 void mend_raw_copy(Oid database, const char* database_name, Oid destination, const char* statement)
 {
+	if (IsBinaryUpgrade)
+		return; // pg_upgrade puts other files into their place: what is plain then is sealed afterwards, by request
 	const RawCopyFit fit = pg_call([&] { return raw_copy_fit(database, destination); });
 	const std::string name = "database \"" + utf8_from_server(database_name) + "\"";
 	if (fit.other_keyring > 0)

@@ -1,6 +1,7 @@
 #include "require_encryption.hpp"
 
 #include "../guc.hpp"
+#include "../keymap/key_import.hpp"
 #include "../registry/registry_store.hpp"
 
 extern "C" {
@@ -95,6 +96,8 @@ bool is_listed(Oid tablespace)
 
 bool plain_is_unwanted(Oid tablespace)
 {
+	if (key_import_active())
+		return false; // pg_upgrade makes what the old cluster has, sealed or not
 	return guc_require_encryption != require_off && !policy_of_tablespace(tablespace).sealed && !is_listed(tablespace);
 }
 

@@ -4,6 +4,7 @@
 #include "../agent_client/agent_client.hpp"
 #include "../guard.hpp"
 #include "../shmem.hpp"
+#include "../wal/wal_keys.hpp"
 #include "../xlog.hpp"
 #include "registry_tables.hpp"
 
@@ -215,6 +216,7 @@ void registry_redo(XLogReaderState* record)
 	if (Status status = next.apply(*change); !status)
 		raise(status.error());
 	const Prepared prepared = prepare(next);
+	wal_keys_load(next); // before the walreceiver may see that one is in use
 	// In recovery this moves the minimum recovery point: a server that is started on this directory again must replay at
 	// least up to the state that the file shows.
 	pg_call([&] { XLogFlush(record->EndRecPtr); });

@@ -37,6 +37,7 @@ struct KeyringState {
 	char name[NAMEDATALEN];
 };
 KeyringState keyring_state(uint32 keyring_id) noexcept;
+uint32 wal_active_generation() noexcept; // of the WAL key that segments begun from now on get; 0: WAL in clear
 uint64 registry_sequence() noexcept; // of what is published; the agent worker watches it
 
 // --- C++ callers inside pg_entry; may throw SealError / PgError ---

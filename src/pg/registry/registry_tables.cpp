@@ -76,6 +76,7 @@ void tables_fill(RegistryTables& tables, const Registry& registry)
 {
 	tables = {};
 	tables.sequence = registry.sequence();
+	tables.wal_active = registry.wal_keys().active;
 	for (const TablespacePolicy& policy : registry.tablespaces()) {
 		if (!policy.sealed)
 			continue;
@@ -123,6 +124,13 @@ KeyringState keyring_state(uint32 keyring_id) noexcept
 		state = entry ? entry->state : KeyringState{};
 	});
 	return state;
+}
+
+uint32 wal_active_generation() noexcept
+{
+	uint32 generation = 0;
+	read_tables([&](const RegistryTables& tables) { generation = tables.wal_active; });
+	return generation;
 }
 
 uint64 registry_sequence() noexcept

@@ -27,6 +27,7 @@ struct PublishedKeyring {
 
 struct RegistryTables {
 	uint64 sequence;
+	uint32 wal_active; // generation of the WAL key that new segments get; 0: clear
 	int tablespace_count, keyring_count;
 	PublishedTablespace tablespaces[kMaxTablespaces]; // sealed ones only, ascending
 	PublishedKeyring keyrings[kMaxKeyrings];          // ascending

@@ -4,6 +4,7 @@
 // knows of its last check; seal.check_provider() asks it now.
 #include "../agent_client/agent_client.hpp"
 #include "../audit/audit_log.hpp"
+#include "../files/file_seam.hpp"
 #include "../guard.hpp"
 #include "../guc.hpp"
 #include "../keymap/key_index.hpp"
@@ -22,6 +23,7 @@ extern "C" {
 #include "access/xlog.h"
 #include "storage/dsm_impl.h"
 #include "utils/timestamp.h"
+#include "utils/varlena.h"
 }
 
 #include <map>
@@ -58,6 +60,11 @@ void check_seam(Checks& checks)
 		checks.add("storage seam", Verdict::ok, seam_summary());
 	else
 		checks.add("storage seam", Verdict::error, "not installed: nothing is sealed or opened", "Restart the server and read its log.");
+	if (file_seam_installed())
+		checks.add("file seam", Verdict::ok, file_seam_summary());
+	else
+		checks.add("file seam", Verdict::error, "not installed: WAL, temporary and spill files are written in clear",
+		           "Restart the server and read its log.");
 }
 
 void check_agent(Checks& checks)
@@ -165,6 +172,55 @@ void check_key_files(Checks& checks)
 	checks.add("tombstones", Verdict::ok, waiting);
 }
 
+void check_wal(Checks& checks, const Registry& registry)
+{
+	const WalKeysDef keys = registry.wal_keys();
+	std::size_t missing = 0;
+	for (const WalKeyDef& key : keys.keys)
+		missing += vault_wal_generation(static_cast<uint16>(key.generation % kWalGenerations)) != key.generation;
+	if (missing > 0)
+		checks.add("WAL keys", Verdict::error, std::to_string(missing) + " of " + std::to_string(keys.keys.size()) + " are not unlocked",
+		           "WAL under them cannot be read or written here; check their keyring's provider.");
+	const bool anything_sealed = !registry.tablespaces().empty();
+	if (keys.active != 0)
+		checks.add("WAL", Verdict::ok, "sealed with generation " + std::to_string(keys.active) + " of the WAL key");
+	else
+		checks.add("WAL", anything_sealed ? Verdict::warning : Verdict::info, "written in clear: what is sealed on disk can be read there and in archives",
+		           "Call seal.enable_wal_encryption().");
+}
+
+// Is a library in shared_preload_libraries? By name: its settings may be in postgresql.conf without it.
+bool is_preloaded(const char* library)
+{
+	char* text = pstrdup(shared_preload_libraries_string ? shared_preload_libraries_string : "");
+	List* names = NIL;
+	bool found = false;
+	if (SplitDirectoriesString(text, ',', &names)) {
+		ListCell* cell;
+		foreach (cell, names) {
+			const char* const name = static_cast<const char*>(lfirst(cell));
+			const char* const slash = strrchr(name, '/');
+			const char* const base = slash ? slash + 1 : name;
+			const size_t size = strlen(library);
+			found = found || (strncmp(base, library, size) == 0 && (base[size] == '\0' || strcmp(base + size, ".so") == 0));
+		}
+	}
+	return found;
+}
+
+void check_temp_files(Checks& checks)
+{
+	if (guc_encrypt_temp_files)
+		checks.add("temporary files", Verdict::ok, "temporary, spill and NOTIFY files are sealed with a key of this server start");
+	else
+		checks.add("temporary files", Verdict::warning, "temporary, spill and NOTIFY files are written in clear",
+		           "Set pg_seal.encrypt_temp_files = on and restart.");
+	if (pg_call([] { return is_preloaded("pg_stat_statements"); }))
+		checks.add("pg_stat_statements", Verdict::warning,
+		           "texts of statements, with the constants of utility statements, lie in clear in pg_stat_tmp and pg_stat",
+		           "Remove it from shared_preload_libraries, or put the data directory on an encrypted volume.");
+}
+
 void check_settings(Checks& checks)
 {
 	if (dynamic_shared_memory_type == DSM_IMPL_MMAP)
@@ -237,6 +293,8 @@ void health_rows(Rows& rows)
 	check_launcher(checks);
 	check_operations(checks, registry);
 	check_requirement(checks);
+	check_wal(checks, registry);
+	check_temp_files(checks);
 	check_settings(checks);
 }
 

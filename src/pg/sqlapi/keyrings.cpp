@@ -115,6 +115,11 @@ void refuse_used(const Registry& now, const KeyringDef& keyring)
 			fail(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
 			     "keyring \"" + keyring.name + "\" is in use by the policy of tablespace " + tablespace_text(policy.tablespace),
 			     "Call seal.decrypt_tablespace() or give the tablespace another keyring; seal.tablespaces lists them.");
+	for (const WalKeyDef& key : now.wal_keys().keys)
+		if (key.keyring_id == keyring.id)
+			fail(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+			     "keyring \"" + keyring.name + "\" holds generation " + std::to_string(key.generation) + " of the WAL key",
+			     "WAL, archives and backups may need it. seal.wal_keys tells until when; pg_seal.wal_key_retention limits it.");
 	const std::uint32_t id = keyring.id;
 	if (pg_call([&] { return keymap_any_slot_of_keyring(id); }))
 		fail(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST, "keyring \"" + keyring.name + "\" holds the keys of relations",

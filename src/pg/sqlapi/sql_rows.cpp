@@ -60,6 +60,14 @@ Rows& Rows::integer(std::int32_t value)
 	return *this;
 }
 
+Rows& Rows::lsn_or_null(std::uint64_t value)
+{
+	if (value == 0)
+		return null();
+	add(UInt64GetDatum(value)); // LSNGetDatum
+	return *this;
+}
+
 Rows& Rows::bigint(std::int64_t value)
 {
 	add(Int64GetDatum(value));

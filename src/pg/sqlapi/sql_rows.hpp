@@ -31,6 +31,7 @@ public:
 	Rows& oid(Oid value);
 	Rows& real(double value);
 	Rows& flag(bool value);
+	Rows& lsn_or_null(std::uint64_t value);        // type pg_lsn; 0 is NULL
 	Rows& time(std::int64_t unix_microseconds);    // timestamptz; 0 is NULL
 	Rows& interval(std::int64_t microseconds);     // type interval
 	void end();                                    // stores the row

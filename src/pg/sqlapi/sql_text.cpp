@@ -43,4 +43,11 @@ void notify(int level, const std::string& message, const std::string& hint)
 	pg_call([&] { ereport(level, (errmsg("%s", text), more ? errhint("%s", more) : 0)); });
 }
 
+std::string lsn_text(std::uint64_t lsn)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%X/%X", static_cast<unsigned>(lsn >> 32), static_cast<unsigned>(lsn));
+	return text;
+}
+
 } // namespace seal::pg

@@ -17,4 +17,6 @@ char* server_from_utf8(const std::string& text);   // palloc'd in the current me
 // NOTICE or WARNING.
 void notify(int level, const std::string& message, const std::string& hint = {});
 
+std::string lsn_text(std::uint64_t lsn); // "0/3000000"
+
 } // namespace seal::pg

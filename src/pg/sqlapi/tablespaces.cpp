@@ -60,12 +60,26 @@ void refuse_beside_unfinished(const Registry& registry, Oid tablespace)
 	}
 }
 
+// What is sealed on disk lies in clear in WAL, archive and receivers' files, unless they are sealed first.
+void mind_plain_wal(const std::string& name, std::uint64_t pages)
+{
+	if (pages == 0 || wal_active_generation() != 0 || guc_plain_wal_conversion == plain_wal_allow)
+		return;
+	const std::string what = "sealing tablespace \"" + name + "\" puts every page into WAL, which is written in clear";
+	const char* const hint = "Call seal.enable_wal_encryption() first. pg_seal.plain_wal_conversion says whether this is allowed.";
+	if (guc_plain_wal_conversion == plain_wal_refuse)
+		fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what, hint);
+	notify(WARNING, what, hint);
+}
+
 // The policy names the operation, and is registered first: should this process end in between, the launcher registers the operation.
 OperationDef set_policy(TablespacePolicy policy, const std::string& name, const std::function<void(const Registry&, TablespacePolicy&)>& complete)
 {
 	policy.since = now_microseconds();
 	policy.set_by = current_role();
 	OperationDef def = operation_for_policy(policy, name); // counts pages: may fail, and takes its time
+	if (policy.sealed)
+		mind_plain_wal(name, def.pages_total);
 	policy.operation = next_operation_id();
 	change_registry([&](const Registry& now) {
 		complete(now, policy);
@@ -87,7 +101,7 @@ void tell_what_begins(const char* doing, const std::string& name, std::uint64_t 
 		notify(NOTICE,
 		       std::string(doing) + " " + std::to_string(pages) + " pages (" + size_text(pages * BLCKSZ) + ") of tablespace \"" + name +
 		           "\" in place, which writes about " + size_text(pages * kWalPerPage) + " of WAL",
-		       "The pages pass through WAL, its archive and its receivers as they are in memory, in clear. seal.operations shows the progress.");
+		       "seal.operations shows the progress.");
 }
 
 bool first_policy(const Registry& registry, std::uint32_t keyring_id)

@@ -86,15 +86,32 @@ void dek_row(Rows& rows, const DekGroup& group, const std::vector<KeyringDef>& k
 	rows.bigint(group.count).time(group.oldest_at * kMicroseconds).end();
 }
 
+void wal_key_row(Rows& rows, const WalKeyDef& key, std::uint32_t active, const std::vector<KeyringDef>& keyrings)
+{
+	std::string keyring_name;
+	for (const KeyringDef& keyring : keyrings)
+		if (keyring.id == key.keyring_id)
+			keyring_name = keyring.name;
+	rows.text("WAL key").text_or_null(keyring_name).integer(static_cast<std::int32_t>(key.generation));
+	rows.text(key.cipher == CipherId::aes_128_xts ? "AES-128-XTS" : "AES-256-XTS");
+	rows.integer(key.cipher == CipherId::aes_128_xts ? 128 : 256);
+	rows.text(key.generation == active ? "active" : key.retired_at != 0 ? "deactivated" : "pre-activation");
+	rows.text("keyring key version " + std::to_string(key.keyring_version)).text(mechanism_name(WrapMechanism::local_aes_gcm));
+	rows.null().null().null().bigint(1).time(key.created_at).end();
+}
+
 void key_rows(Rows& rows)
 {
-	const std::vector<KeyringDef> keyrings = registry_read().keyrings();
+	const Registry registry = registry_read();
+	const std::vector<KeyringDef> keyrings = registry.keyrings();
 	for (const KeyringDef& keyring : keyrings) {
 		for (const KekVersion& kek : keyring.keks)
 			kek_row(rows, keyring, kek);
 		for (const KeyringKey& key : keyring.keys)
 			keyring_key_row(rows, keyring, key);
 	}
+	for (const WalKeyDef& key : registry.wal_keys().keys)
+		wal_key_row(rows, key, registry.wal_keys().active, keyrings);
 	DekGroup* groups;
 	const int count = pg_call([&] { return count_deks(&groups); });
 	for (int i = 0; i < count; i++)

@@ -3,6 +3,7 @@
 #include "../cache/key_cache.hpp"
 #include "../ddl/require_encryption.hpp"
 #include "../guard.hpp"
+#include "../keymap/key_import.hpp"
 #include "../keymap/keymap.hpp"
 #include "../keymap/transition.hpp"
 #include "../registry/registry_store.hpp"
@@ -39,6 +40,10 @@ void prepare_key(SMgrRelation reln)
 	const RelFileNode& node = reln->smgr_rnode.node;
 	if (md.exists(reln, MAIN_FORKNUM))
 		return;
+	if (unlikely(key_import_active()) && !SmgrIsTemp(reln)) {
+		key_import_relation(node);
+		return;
+	}
 	SealPolicy policy = policy_of_tablespace(node.spcNode);
 	if (SmgrIsTemp(reln)) {
 		key_cache_temp_created(reln->smgr_rnode, policy.sealed ? policy.cipher : CipherId::none);

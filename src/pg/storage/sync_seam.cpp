@@ -2,19 +2,14 @@
 
 #include "../keymap/key_file_sync.hpp"
 #include "pointer_table.hpp"
+#include "probe_child.hpp"
 #include "server_smgr.hpp"
 
 extern "C" {
 #include "access/xlog.h"
-#include "storage/ipc.h"
 }
 
-#include <cerrno>
-#include <csetjmp>
-#include <csignal>
 #include <cstring>
-#include <sys/wait.h>
-#include <unistd.h>
 
 namespace seal::pg {
 
@@ -49,13 +44,8 @@ int seal_sync(const FileTag* tag, char* path)
 
 // In a child, so that the postmaster itself never has a table of pending requests (its children would inherit it and keep requests to themselves
 // that belong to the checkpointer). Two requests of our own through the server's queue and dispatch; both must arrive.
-[[noreturn]] void probe_in_child() noexcept
+int probe_in_child()
 {
-	sigjmp_buf failed;
-	on_exit_reset(); // the postmaster's exit callbacks remove its lock files
-	if (sigsetjmp(failed, 0) != 0)
-		_exit(2);
-	PG_exception_stack = &failed;
 	enableFsync = true; // with fsync = off the server would not call
 	log_checkpoints = false;
 	probing = true;
@@ -63,29 +53,15 @@ int seal_sync(const FileTag* tag, char* path)
 	FileTag tags[2] = {key_file_tag(1, 1), key_file_tag(2, 1)};
 	for (FileTag& tag : tags)
 		if (!RegisterSyncRequest(&tag, SYNC_REQUEST, false))
-			_exit(3);
+			return 3;
 	ProcessSyncRequests();
-	_exit(probed == 2 ? 0 : 1);
+	return probed == 2 ? 0 : 1;
 }
 
 void probe()
 {
-	sigset_t all, saved;
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &saved); // the postmaster's reaper must not take the child for one of the server's
-	fflush(nullptr);
-	const pid_t pid = fork();
-	if (pid == 0)
-		probe_in_child();
-	int status = 0;
-	pid_t ended = pid;
-	while (pid > 0 && (ended = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
-	const int saved_errno = errno;
-	sigprocmask(SIG_SETMASK, &saved, nullptr);
-	errno = saved_errno;
-	if (pid < 0 || ended != pid)
-		ereport(FATAL, (errmsg("pg_seal could not run the probe of the server's sync requests: %m")));
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+	const int status = run_probe_in_child("sync requests", probe_in_child);
+	if (status != 0)
 		ereport(
 			FATAL,
 			(errmsg("pg_seal: the server does not process its sync requests through the table (probe ended with status "

@@ -10,6 +10,8 @@
 #include "../guc.hpp"
 #include "../registry/registry_store.hpp"
 #include "../vault/vault.hpp"
+#include "../wal/wal_keys.hpp"
+#include "../wal/wal_switch.hpp"
 #include "../workers/agent_alone.hpp"
 
 #include "seal/registry.hpp"
@@ -241,6 +243,7 @@ void unlock_at_start()
 		return;
 	static Failure failure; // static: outlives every frame
 	int keys = 0;
+	bool wal_sealed = false;
 	std::size_t keyrings = 0;
 	const auto start = Clock::now();
 	std::string error_text;
@@ -252,6 +255,8 @@ void unlock_at_start()
 		if (keyrings == 0)
 			return;
 		keys = unlock(registry, error_text);
+		wal_keys_load(registry);
+		wal_sealed = registry.wal_keys().active != 0;
 		if (!IsPostmasterEnvironment)
 			load_hsm_keys_alone();
 	} catch (const SealError& e) {
@@ -267,6 +272,8 @@ void unlock_at_start()
 		                failure.detail[0] != '\0' ? errdetail("The unlock command wrote: %s", failure.detail) : 0,
 		                failure.hint[0] != '\0' ? errhint("%s", failure.hint) : 0));
 	const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count();
+	if (wal_sealed)
+		wal_drop_plain_leftovers(true);
 	ereport(LOG, (errmsg("pg_seal unlocked %d keys of %zu keyrings in %lld ms", keys, keyrings,
 	                     static_cast<long long>(took))));
 }

@@ -78,6 +78,7 @@ void vault_reset_locks()
 	set(vault::vault->keyring_count, count);
 	reset_deks();
 	reset_throwaways();
+	reset_wal_keys();
 }
 
 bool vault_locked_in_memory() noexcept { return vault::vault && vault::vault->locked_in_memory; }

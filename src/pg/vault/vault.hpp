@@ -15,6 +15,8 @@
 #include "../pg.hpp"
 
 #include "seal/key_slot.hpp"
+#include "seal/wal_cipher.hpp"
+#include "seal/temp_file_io.hpp"
 
 extern "C" {
 #include "storage/relfilenode.h"
@@ -60,6 +62,19 @@ int vault_pool_count(uint32 keyring) noexcept;
 bool vault_pool_put(const PooledDek& dek) noexcept;
 void vault_pool_drop_older(uint32 keyring, uint32 kek_version) noexcept; // wrapped by an older KEK than this
 
+// Expanded WAL keys, one for each mark (generation modulo kWalGenerations). A later generation takes the place of an earlier one of its mark.
+struct VaultWalKey {
+	uint32 generation;
+	CipherId cipher;
+	uint8 key[kWalKeySize]; // a secret: wipe after use
+};
+bool vault_put_wal_key(const VaultWalKey& key) noexcept;
+bool vault_get_wal_key(uint16 mark, VaultWalKey* out) noexcept;
+uint32 vault_wal_generation(uint16 mark) noexcept;                   // without its key; 0: none
+uint32 vault_newest_wal_generation(uint32 at_most) noexcept;         // 0: none
+bool vault_any_wal_key() noexcept;
+void vault_forget_wal_key(uint32 generation) noexcept;
+
 // Throwaway DEKs of recovery (PROTOCOLS 3): a relation whose key record is not here yet.
 struct RelationId {
 	uint32 database, tablespace, rel_node;
@@ -70,5 +85,12 @@ bool vault_throwaway_exists(const RelationId& relation) noexcept;
 void vault_throwaway_forget(const RelationId& relation) noexcept;
 void vault_throwaway_forget_database(uint32 database) noexcept;
 bool vault_throwaway_any(RelationId* first) noexcept;
+
+// The seed of files that live no longer than the server runs (temporary, spill, NOTIFY queue): drawn at each start and crash restart, while no
+// child exists (the only time it may change), never stored. Number 0: there is none.
+void vault_renew_temp_seed(const uint8 seed[kTempSeedSize]) noexcept;
+uint32 vault_temp_seed_number() noexcept;
+void vault_temp_seed(uint8 seed[kTempSeedSize]) noexcept;
+TempChanges* vault_temp_changes() noexcept; // seal/temp_file_io.hpp
 
 } // namespace seal::pg

@@ -24,7 +24,7 @@ extern "C" {
 namespace seal::pg::vault {
 
 static_assert(std::atomic<uint32>::is_always_lock_free && std::atomic<uint64>::is_always_lock_free);
-static_assert(kKeyringKeySize == 32 && kDekSeedSize == 32);
+static_assert(kKeyringKeySize == 32 && kDekSeedSize == 32 && kTempSeedSize == 32);
 
 enum State : uint32 { free_entry = 0, writing = 1, ready = 2, forgotten = 3 };
 constexpr uint32 kStateMask = 3;
@@ -134,6 +134,13 @@ struct ThrowawayEntry {
 };
 static_assert(sizeof(ThrowawayEntry) == 48);
 
+struct WalKeyEntry {
+	Word word;
+	Field generation, cipher, unused;
+	Words<8> key;
+};
+static_assert(sizeof(WalKeyEntry) == 80 && kWalKeySize == 64);
+
 inline constexpr uint32 kKeyringCapacity = 2 * kMaxKeyringKeys;
 inline constexpr uint32 kPoolCapacity = 1024;
 inline constexpr uint32 kMaxThrowaways = 4096;
@@ -148,6 +155,11 @@ struct Vault {
 	KeyringEntry keyrings[kKeyringCapacity];
 	PoolEntry pool[kPoolCapacity];
 	ThrowawayEntry throwaways[kThrowawayCapacity];
+	Field wal_key_count;
+	WalKeyEntry wal_keys[kWalGenerations]; // by mark
+	Words<4> temp_seed; // changes only while no child exists
+	Field temp_seed_number;
+	alignas(64) TempChanges temp_changes[kTempChangeCounters];
 	alignas(64) uint8 agent_region[kVaultAgentRegionSize];
 	alignas(64) DekEntry deks[1]; // dek_capacity of them: the last member
 };
@@ -195,5 +207,6 @@ Entry* probe(Entry* table, uint32 capacity, uint32 hash, Match match, std::type_
 void forget_deks_of_keyring(uint32 keyring) noexcept; // vault_deks.cpp
 void reset_deks() noexcept;
 void reset_throwaways() noexcept; // vault_throwaway.cpp
+void reset_wal_keys() noexcept;   // vault_wal_keys.cpp
 
 } // namespace seal::pg::vault

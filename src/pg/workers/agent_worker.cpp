@@ -75,6 +75,7 @@ private:
 	std::map<std::uint64_t, Pending> pending_;
 	std::uint64_t next_id_ = 1;
 	bool up_ = false;         // the agent answered its first ping
+	bool not_up_ = false;     // its first answer was an error, or did not come in time: another one must be started
 	bool complained_ = false; // its failure is logged; not again before it was up
 	int failed_starts_ = 0;
 	std::int64_t started_at_ = 0, next_start_ = 0, backoff_ = kFirstBackoff;
@@ -217,7 +218,7 @@ void AgentWorker::expire(std::int64_t now)
 			                      "Check it with seal.check_provider(), or raise pg_seal.provider_timeout."});
 		hangs = hangs || now >= pending.deadline + kHangGrace;
 	}
-	if (hangs)
+	if (hangs || (not_up_ && agent_.running()))
 		lost("it did not answer in time");
 }
 
@@ -271,6 +272,7 @@ void AgentWorker::supervise(std::int64_t now)
 		complained_ = true;
 		return;
 	}
+	not_up_ = false;
 	agent_shared->agent_pid.store(agent_.pid());
 	agent_shared->agent_starts.fetch_add(1);
 	keys_.agent_restarted();
@@ -281,6 +283,7 @@ void AgentWorker::supervise(std::int64_t now)
 	Pending& pending = pending_[id];
 	pending.deadline = now + kPingDeadline;
 	pending.done = [this](const Result<AgentReply>& reply) {
+		not_up_ = !reply;
 		if (!reply)
 			return;
 		up_ = true;

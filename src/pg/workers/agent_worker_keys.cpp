@@ -2,6 +2,7 @@
 
 #include "../agent_client/agent_slots.hpp"
 #include "../vault/vault.hpp"
+#include "../wal/wal_keys.hpp"
 
 #include "seal/crypto.hpp"
 
@@ -152,6 +153,7 @@ void KeyLoader::unwrap(const KeyringDef& keyring, const KeyringKey& key, const K
 			return failed(keyring, kek.provider, {ErrorCode::unsupported, "the table of keyring keys is full"},
 			              monotonic_us());
 		worked(keyring.name, kek.provider);
+		wal_keys_load_again(); // those that it wraps
 		ereport(LOG, (errmsg("pg_seal agent: loaded version %u of keyring \"%s\"", version, keyring.name.c_str())));
 	});
 }

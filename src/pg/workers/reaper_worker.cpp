@@ -3,6 +3,7 @@
 #include "../guard.hpp"
 #include "../keymap/key_file.hpp"
 #include "../keymap/keymap.hpp"
+#include "../wal/wal_switch.hpp"
 
 extern "C" {
 #include "catalog/pg_database_d.h"
@@ -84,6 +85,7 @@ void pg_seal_reaper_main(Datum)
 	// An ERROR ends the worker; the postmaster starts it again after its restart interval.
 	pg_entry([&] {
 		while (!ShutdownRequestPending) {
+			wal_complete_switch();
 			(void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPause, PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
 			if (ConfigReloadPending) {
