@@ -36,6 +36,7 @@ private:
 	void find_binary();
 	void check_binary(); // doctor_binary.cpp
 	void check_table(const ElfImage& image, const char* what, const std::vector<std::string>& table);
+	void check_imports(const ElfImage& image);
 	void check_extension();
 	void check_memory_limit(); // doctor_system.cpp; so the next two
 	void check_core_dumps();

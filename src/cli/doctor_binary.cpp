@@ -131,6 +131,24 @@ void Doctor::check_binary()
 		ok(kArea, "position-independent, full RELRO, " + image->machine);
 	check_table(*image, "storage manager", table);
 	check_table(*image, "sync", sync_table(major));
+	check_imports(*image);
+}
+
+// WAL, temporary and spill files pass through these (src/pg/files/file_seam.cpp).
+void Doctor::check_imports(const ElfImage& image)
+{
+	std::string wrong;
+	for (const char* name : {"open", "close", "read", "write", "pread", "pwrite", "pwritev", "ftruncate"}) {
+		const auto plain = image.imports.find(name), wide = image.imports.find(std::string(name) + "64");
+		const std::size_t slots = (plain == image.imports.end() ? 0 : plain->second.size()) +
+		                          (wide == image.imports.end() ? 0 : wide->second.size());
+		if (slots != 1)
+			wrong += (wrong.empty() ? "" : ", ") + std::string(name) + " (" + std::to_string(slots) + ")";
+	}
+	if (wrong.empty())
+		ok(kArea, "the import slots of the file functions stand in it once each");
+	else
+		problem(kArea, "import slots of file functions do not stand in it once each: " + wrong, kStockRemedy);
 }
 
 void Doctor::check_table(const ElfImage& image, const char* what, const std::vector<std::string>& table)

@@ -25,14 +25,16 @@ public:
 		if (header.e_machine == EM_X86_64) {
 			image.machine = "x86_64";
 			relative_ = R_X86_64_RELATIVE;
+			import_ = {R_X86_64_JUMP_SLOT, R_X86_64_GLOB_DAT};
 		} else if (header.e_machine == EM_AARCH64) {
 			image.machine = "aarch64";
 			relative_ = R_AARCH64_RELATIVE;
+			import_ = {R_AARCH64_JUMP_SLOT, R_AARCH64_GLOB_DAT};
 		} else {
 			return bad("is for a processor that is not supported (x86_64 and aarch64 are)");
 		}
 		if (!read_segments(header, image) || !read_dynamic(image) || !read_symbols(header, image) ||
-		    !read_relocations(image))
+		    !read_relocations(image) || !read_import_slots(image))
 			return bad("is damaged: an ELF table points outside of the file");
 		return ok_status();
 	}
@@ -114,13 +116,17 @@ private:
 				Elf64_Sym symbol;
 				if (!at(section.sh_offset + s, symbol))
 					return false;
-				if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_shndx == SHN_UNDEF)
+				if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC)
 					continue;
 				if (symbol.st_name >= strings.sh_size || strings.sh_offset > bytes_.size() ||
 				    strings.sh_size > bytes_.size() - strings.sh_offset)
 					return false;
 				const char* name = bytes_.data() + strings.sh_offset + symbol.st_name;
-				image.functions[std::string(name, strnlen(name, strings.sh_size - symbol.st_name))] = symbol.st_value;
+				const std::string text(name, strnlen(name, strings.sh_size - symbol.st_name));
+				if (symbol.st_shndx == SHN_UNDEF)
+					undefined_[s / sizeof(Elf64_Sym)] = text;
+				else
+					image.functions[text] = symbol.st_value;
 			}
 		}
 		return true;
@@ -141,6 +147,27 @@ private:
 			}
 		}
 		return !tag(kDtRelr) || read_packed_relocations(image);
+	}
+
+	// Where the loader puts the addresses of functions that other libraries define.
+	bool read_import_slots(ElfImage& image)
+	{
+		const std::pair<Elf64_Sxword, Elf64_Sxword> tables[] = {{DT_JMPREL, DT_PLTRELSZ}, {DT_RELA, DT_RELASZ}};
+		for (const auto& [table, table_size] : tables) {
+			std::uint64_t offset = 0;
+			if (tag(table) && !file_offset(tag(table), offset))
+				return false;
+			for (std::uint64_t i = 0; tag(table) && i + sizeof(Elf64_Rela) <= tag(table_size); i += sizeof(Elf64_Rela)) {
+				Elf64_Rela relocation;
+				if (!at(offset + i, relocation))
+					return false;
+				const auto symbol = undefined_.find(ELF64_R_SYM(relocation.r_info));
+				const std::uint32_t type = ELF64_R_TYPE(relocation.r_info);
+				if (symbol != undefined_.end() && (type == import_.first || type == import_.second))
+					image.imports[symbol->second].insert(relocation.r_offset);
+			}
+		}
+		return true;
 	}
 
 	// DT_RELR: an even word is an address; an odd one is a bitmap over the 63 words that follow. The pointer's value
@@ -182,6 +209,8 @@ private:
 	Elf64_Phdr dynamic_{};
 	std::map<Elf64_Sxword, std::uint64_t> tags_;
 	std::uint32_t relative_ = 0;
+	std::pair<std::uint32_t, std::uint32_t> import_; // types of relocations
+	std::map<std::uint64_t, std::string> undefined_; // dynamic symbols by their number
 };
 
 } // namespace

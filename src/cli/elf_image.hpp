@@ -1,5 +1,5 @@
-// A 64-bit little-endian ELF executable as a file: what decides whether its storage manager and sync tables can be
-// found and redirected.
+// A 64-bit little-endian ELF executable as a file: what decides whether its storage manager and sync tables and its
+// import slots can be found and redirected.
 //
 // Every offset in the file is checked against its size: the file is input, not a promise.
 #pragma once
@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct ElfImage {
 	bool bind_now = false;                           // DT_BIND_NOW, DF_BIND_NOW or DF_1_NOW
 	std::vector<AddressRange> relro;                 // PT_GNU_RELRO
 	std::map<std::string, std::uint64_t> functions;  // defined, exported function symbols and their addresses
+	std::map<std::string, std::set<std::uint64_t>> imports; // functions of libraries: the slots that lead to them
 	std::map<std::uint64_t, std::uint64_t> pointers; // relocated with the load address: where -> what it points to
 };
 

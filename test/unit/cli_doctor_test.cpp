@@ -62,6 +62,7 @@ TEST(CliDoctor, the_stock_server_is_fit)
 	EXPECT_TRUE(has(document, "binary", "ok", "storage manager table (15 entries) stands in it once"))
 		<< document.dump(1);
 	EXPECT_TRUE(has(document, "binary", "ok", "sync table (15 entries) stands in it once")) << document.dump(1);
+	EXPECT_TRUE(has(document, "binary", "ok", "import slots of the file functions stand in it once each")) << document.dump(1);
 }
 
 TEST(CliDoctor, the_table_of_sync_requests_is_told_from_altered_ones)
